@@ -1,0 +1,36 @@
+# Everything a person or CI runs. `make demo` and `make test` work on a fresh machine.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup demo test test-fast lint bench clean
+
+setup: $(READY)  ## .venv with everything pinned
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $(READY)
+
+demo: setup  ## the whole main job on a toy kitchen, on a CPU, in minutes
+	$(BIN)/egochef demo
+
+test: setup  ## the tests
+	$(BIN)/python -m pytest
+
+test-fast: setup  ## the tests that take seconds
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: setup  ## style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup  ## the measured numbers of the README, as JSON files (half an hour)
+	mkdir -p outputs
+	for name in decode submission temporal; do \
+		$(BIN)/python benchmarks/$$name.py > outputs/$$name.json && mv outputs/$$name.json benchmarks/results/ || exit 1; done
+
+clean:
+	rm -rf .venv outputs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,76 @@
+"""Flags and prints that several commands share."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from egochef.data.annotations import Segment
+    from egochef.scoring.table import ScoreTable
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="data folder in EK-100's layout")
+
+
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """--checkpoint and --scores: what to score, each once or several times; several are an ensemble."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--checkpoint",
+        type=Path,
+        nargs="+",
+        action="extend",
+        metavar="C",
+        help="checkpoint file or run folder; several are an ensemble",
+    )
+    group.add_argument(
+        "--scores",
+        type=Path,
+        nargs="+",
+        action="extend",
+        metavar="S",
+        help="saved scores; several are an ensemble",
+    )
+    parser.add_argument("--views", type=int, default=1, metavar="N", help="clips a segment, averaged")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps (default: the best there is)")
+    parser.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="of the matrix products"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def read_tables(args: argparse.Namespace, split: str) -> "tuple[list[str], list[ScoreTable], tuple[Segment, ...]]":
+    """What --checkpoint or --scores names, as (names, tables of the split, the split's segments).
+
+    Raises:
+        InputError: neither was given, or anything about files, data and classes that does not fit.
+    """
+    from egochef.data.annotations import open_data_folder, read_split
+    from egochef.engines.torch_engine import load
+    from egochef.errors import InputError
+    from egochef.inference.scoring import score_split
+    from egochef.scoring.table import load_scores
+
+    paths = args.checkpoint or args.scores
+    if not paths:
+        raise InputError("nothing to score: give --checkpoint C ... or --scores S ...")
+    folder = open_data_folder(args.data)
+    segments = read_split(folder, split)
+    if args.scores:
+        tables = [load_scores(path) for path in paths]
+    else:
+        engines = [load(path, device=args.device, precision=args.precision) for path in paths]
+        tables = [score_split(engine, folder, split, segments, num_views=args.views) for engine in engines]
+    return [str(path) for path in paths], tables, segments

@@ -1,0 +1,50 @@
+"""`egochef demo`: the whole main job on a small kitchen that is drawn."""
+
+import argparse
+from pathlib import Path
+
+from egochef.cli.common import add_json, print_json
+
+HELP = "draw a toy kitchen and do the whole main job on it, in minutes, on a CPU"
+EXAMPLE = "egochef demo --out outputs/demo"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    default = Path("outputs", "demo")
+    parser.add_argument("--out", type=Path, default=default, metavar="DIR", help=f"(default: {default})")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything (default: 0)")
+    parser.add_argument(
+        "--segments", type=int, metavar="N", help="segments to draw (default: as the small kitchen has)"
+    )
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    import dataclasses
+
+    from egochef.cli.submit import describe
+    from egochef.demo import run_demo
+
+    result = run_demo(args.out, seed=args.seed, num_segments=args.segments)
+    if args.json:
+        print_json(dataclasses.asdict(result))
+        return 0
+    print("\nToyKitchen validation, top-1 in percent (a drawn kitchen: it says nothing about EK-100)")
+    print(f"{'':<12}{'verb':>8}{'noun':>8}{'action':>8}")
+    for name, metrics in result.metrics.items():
+        values = "".join(f"{metrics[f'all_{task}_accuracy_at_1']:8.1f}" for task in ("verb", "noun", "action"))
+        print(f"{name:<12}{values}")
+    print(f"{'majority':<12}{'':>16}{result.majority_action:8.1f}")
+    print(f"\nsubmission: valid, {describe(result.submission)}")
+    print(f"time: {sum(result.seconds.values()):.0f} s")
+    places = {
+        "data/": "the kitchen, in EK-100's layout",
+        "run16/, run32/": "the two runs",
+        "evaluation/": "metrics.json and scores.npz of both and of the ensemble",
+        "submission.zip": "what the competition takes",
+        "predictions.jsonl": "actions over a video's time",
+        "demo.png": "what was recognised, to look at",
+    }
+    for name, what in places.items():
+        print(f"  {args.out / name!s:<36}{what}")
+    return 0

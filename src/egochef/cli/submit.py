@@ -1,0 +1,92 @@
+"""`egochef submit`: checkpoints or saved scores in, the competition's zip out; or a strict check of any zip."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from egochef.cli.common import add_data, add_device, add_models, read_tables
+
+if TYPE_CHECKING:
+    from egochef.scoring.submission import SLS, SubmissionSummary
+
+HELP = "write the competition's zip, or check one (--check)"
+EXAMPLE = "egochef submit --checkpoint outputs/run16 outputs/run32 --data EPIC-KITCHENS --out submission.zip"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_models(parser)
+    add_data(parser)
+    parser.add_argument("--split", default="test", help="train, validation or test (default: test)")
+    default = Path("outputs", "submissions", "ensemble_submission.zip")
+    parser.add_argument("--out", type=Path, default=default, metavar="Z.zip", help=f"(default: {default})")
+    for level, what in (("pt", "pretraining"), ("tl", "training labels"), ("td", "training data")):
+        parser.add_argument(
+            f"--sls-{level}",
+            type=int,
+            metavar="N",
+            help=f"supervision level of {what} (default: as the checkpoints say)",
+        )
+    parser.add_argument(
+        "--no-actions", action="store_true", help="leave the action field out; the server makes its own"
+    )
+    parser.add_argument("--check", type=Path, metavar="Z.zip", help="check this zip and write nothing")
+    add_device(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from egochef.data.annotations import open_data_folder, read_split
+    from egochef.scoring.ensemble import ensemble
+    from egochef.scoring.submission import check_submission, write_submission
+
+    folder = open_data_folder(args.data)
+    taxonomy = folder.taxonomy
+    ids = [segment.narration_id for segment in read_split(folder, args.split)]
+    path = args.check
+    if path is None:
+        sls = find_sls(args)
+        names, tables, _ = read_tables(args, args.split)
+        scores = ensemble(tables, names=names) if len(tables) > 1 else tables[0]
+        path = args.out
+        write_submission(path, scores, sls, ids, with_actions=not args.no_actions)
+    summary = check_submission(path, ids, taxonomy.num_verbs, taxonomy.num_nouns)
+    print(f"{path}: valid, {describe(summary)}")
+    if args.check is None:
+        print("next: upload it as docs/submission.md tells (one submission a day counts, malformed ones too)")
+    return 0
+
+
+def describe(summary: "SubmissionSummary") -> str:
+    """A submission in a few words."""
+    levels = summary.sls
+    return (
+        f"{summary.num_segments:,} segments, {summary.num_actions or 'no'} actions each, "
+        f"SLS {levels.pt} {levels.tl} {levels.td}, {summary.zip_bytes / 1e6:.1f} MB"
+    )
+
+
+def find_sls(args: argparse.Namespace) -> "SLS":
+    """The supervision levels: the flags, else the highest of the checkpoints'.
+
+    Raises:
+        InputError: a level that neither a flag nor a checkpoint tells.
+    """
+    from egochef.errors import InputError
+    from egochef.model.checkpoint import checkpoint_file, load_checkpoint
+    from egochef.scoring.submission import SLS
+
+    given = {level: getattr(args, f"sls_{level}") for level in ("pt", "tl", "td")}
+    told: dict[str, int | None] = dict.fromkeys(given)
+    if args.checkpoint:
+        abouts = [load_checkpoint(checkpoint_file(path))[1] for path in args.checkpoint]
+        starts = {about.initial_weights for about in abouts}
+        if starts <= {"none", "imagenet"}:
+            told["pt"] = 1 if "imagenet" in starts else 0
+        told["tl"] = 3  # start and stop times
+        told["td"] = 4 if any("validation" in about.train_on for about in abouts) else 3
+    levels = {level: told[level] if value is None else value for level, value in given.items()}
+    for level, value in levels.items():
+        if value is None:
+            raise InputError(
+                f"give --sls-{level} N: the supervision level cannot be told from what was given (docs/submission.md)"
+            )
+    return SLS(**levels)  # type: ignore[arg-type]

@@ -1,0 +1,297 @@
+"""Reads EK-100's official annotation files.
+
+In: a data folder (see `find_annotations` and `find_videos` for its layouts). Out: `Segment` records, the class tables
+and the tail and unseen lists. Everything is checked on reading; a fault names file, row and value.
+Source of the format: the README of the official epic-kitchens-100-annotations repository.
+"""
+
+import csv
+import logging
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from egochef.errors import InputError
+from egochef.taxonomy import Taxonomy
+
+log = logging.getLogger(__name__)
+Item = TypeVar("Item")
+
+SPLIT_FILES = {
+    "train": "EPIC_100_train.csv",
+    "validation": "EPIC_100_validation.csv",
+    "test": "EPIC_100_test_timestamps.csv",
+}
+UNSEEN_FILES = {
+    "validation": "EPIC_100_unseen_participant_ids_validation.csv",
+    "test": "EPIC_100_unseen_participant_ids_test.csv",
+}
+ANNOTATION_FOLDERS = ("epic-kitchens-100-annotations", "epic-kitchens-100-annotations-master")
+VIDEO_PLACES = (
+    "videos_640x360/{participant}/{video}",
+    "videos/{participant}/{video}",
+    "{participant}/videos/{video}",
+)
+MAX_FAULTS_SHOWN = 5
+
+_TIMESTAMP = re.compile(r"(\d{2}):([0-5]\d):([0-5]\d(?:\.\d+)?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """An annotated interval [start_s, stop_s) of a video."""
+
+    narration_id: str
+    participant_id: str
+    video_id: str
+    start_s: float
+    """seconds from the video's start"""
+    stop_s: float
+    """seconds from the video's start, exclusive"""
+    verb: int | None
+    """verb id; None in the test split, whose labels are not public"""
+    noun: int | None
+    """noun id; None in the test split"""
+    narration: str
+    """the narrator's words; empty in the test split"""
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """A data folder with its class tables and lists read; splits are read by `read_split`."""
+
+    root: Path
+    annotations: Path
+    """the folder of the CSV files"""
+    taxonomy: Taxonomy
+    tail_verbs: frozenset[int]
+    tail_nouns: frozenset[int]
+    unseen_participants: dict[str, frozenset[str]]
+    """per split: participants who are not in train"""
+
+    def labelled(self, split: str) -> bool:
+        return split != "test"
+
+
+def open_data_folder(root: Path) -> DataFolder:
+    """Find the annotations of a data folder and read its class tables, tail and unseen lists.
+
+    Missing tail or unseen lists (another dataset in the same layout) are logged; their metrics are then left out.
+
+    Raises:
+        InputError: no such folder, no annotations in it, or a fault in a table.
+    """
+    root = Path(root)
+    folder = find_annotations(root)
+    taxonomy = Taxonomy(
+        verbs=read_class_names(folder / "EPIC_100_verb_classes.csv"),
+        nouns=read_class_names(folder / "EPIC_100_noun_classes.csv"),
+    )
+    tail_verbs = _read_list(folder / "EPIC_100_tail_verbs.csv", "verb", _class_id(taxonomy.num_verbs))
+    tail_nouns = _read_list(folder / "EPIC_100_tail_nouns.csv", "noun", _class_id(taxonomy.num_nouns))
+    unseen = {split: _read_list(folder / name, "participant_id", _text) for split, name in UNSEEN_FILES.items()}
+    return DataFolder(root, folder, taxonomy, tail_verbs, tail_nouns, unseen)
+
+
+def find_annotations(root: Path) -> Path:
+    """The folder of the official CSV files in a data folder.
+
+    Raises:
+        InputError: there is none; says where it was looked for.
+    """
+    if not root.is_dir():
+        raise InputError(
+            f"{root}: no such folder. Give an EK-100 data folder, or draw one with 'egochef toy --out DIR'."
+        )
+    for name in ANNOTATION_FOLDERS:
+        if (root / name).is_dir():
+            return root / name
+    raise InputError(
+        f"{root}: no annotations: expected a folder {' or '.join(ANNOTATION_FOLDERS)} with the EPIC_100_*.csv files"
+    )
+
+
+def find_video(root: Path, participant_id: str, video_id: str) -> Path | None:
+    """The video's file in one of the known layouts (VIDEO_PLACES), or None."""
+    for place in VIDEO_PLACES:
+        for suffix in (".MP4", ".mp4"):
+            path = root / (place.format(participant=participant_id, video=video_id) + suffix)
+            if path.is_file():
+                return path
+    return None
+
+
+def find_videos(folder: DataFolder, segments: tuple[Segment, ...]) -> dict[str, Path]:
+    """The file of every video that the segments need, by video id.
+
+    Raises:
+        InputError: videos are missing; tells how many and names the first.
+    """
+    participants = {segment.video_id: segment.participant_id for segment in segments}
+    found = {video: find_video(folder.root, participant, video) for video, participant in participants.items()}
+    missing = sorted(video for video, path in found.items() if path is None)
+    if missing:
+        first = missing[0]
+        place = VIDEO_PLACES[0].format(participant=participants[first], video=first) + ".MP4"
+        more = f" (and {len(missing) - 1} more of {len(found)})" if len(missing) > 1 else ""
+        raise InputError(
+            f"{folder.root / place}: no such video{more}. Download it or remove its rows from the CSV file."
+        )
+    return {video: path for video, path in found.items() if path is not None}
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Class names by id, from a class file (columns id, key, ...).
+
+    Raises:
+        InputError: ids are not 0, 1, 2, ..., or a name is blank or stands twice.
+    """
+    names: list[str] = []
+    for row, (identity, name) in _read_columns(path, ("id", "key")):
+        if identity != str(len(names)):
+            raise InputError(f"{path}, row {row}: id is {identity!r}, expected {len(names)} (ids count up from 0)")
+        if not name or name in names:
+            raise InputError(f"{path}, row {row}: key is {name!r}, expected a name that no other row has")
+        names.append(name)
+    if not names:
+        raise InputError(f"{path}: no classes in it")
+    return tuple(names)
+
+
+def read_split(folder: DataFolder, split: str) -> tuple[Segment, ...]:
+    """All segments of a split, in the file's order.
+
+    Raises:
+        InputError: an unknown or empty split, or faults in its file (the first few are named, all are counted).
+    """
+    if split not in SPLIT_FILES:
+        raise InputError(f"unknown split {split!r}, expected one of {', '.join(SPLIT_FILES)}")
+    path = folder.annotations / SPLIT_FILES[split]
+    segments, faults = parse_split(path, folder.taxonomy, labelled=folder.labelled(split))
+    if faults:
+        shown = "; ".join(faults[:MAX_FAULTS_SHOWN])
+        more = f"; and {len(faults) - MAX_FAULTS_SHOWN} more faults" if len(faults) > MAX_FAULTS_SHOWN else ""
+        raise InputError(f"{path}: {shown}{more}")
+    if not segments:
+        raise InputError(f"{path}: the {split} split is empty")
+    return tuple(segments)
+
+
+def parse_split(path: Path, taxonomy: Taxonomy, *, labelled: bool) -> tuple[list[Segment], list[str]]:
+    """Segments of one CSV file and the faults of the other rows (`row 7: start_timestamp is '0:1', ...`).
+
+    Raises:
+        InputError: the file cannot be read as CSV with the expected columns.
+    """
+    columns = ["narration_id", "participant_id", "video_id", "start_timestamp", "stop_timestamp"]
+    columns += ["start_frame", "stop_frame"]
+    if labelled:
+        columns += ["narration", "verb_class", "noun_class"]
+    segments: list[Segment] = []
+    faults: list[str] = []
+    seen: dict[str, int] = {}
+    for row, values in _read_columns(path, tuple(columns)):
+        try:
+            segment = _parse_segment(values, taxonomy, labelled)
+        except ValueError as error:
+            faults.append(f"row {row}: {error}")
+            continue
+        earlier = seen.setdefault(segment.narration_id, row)
+        if earlier != row:
+            faults.append(f"row {row}: narration_id {segment.narration_id!r} stands in row {earlier} already")
+            continue
+        segments.append(segment)
+    return segments, faults
+
+
+def _parse_segment(values: list[str], taxonomy: Taxonomy, labelled: bool) -> Segment:
+    narration_id, participant_id, video_id, start, stop, start_frame, stop_frame = values[:7]
+    if not participant_id or not video_id.startswith(participant_id + "_"):
+        raise ValueError(
+            f"video_id is {video_id!r}, expected to begin with the participant_id {participant_id!r} and '_'"
+        )
+    if not narration_id.startswith(video_id + "_"):
+        raise ValueError(f"narration_id is {narration_id!r}, expected to begin with the video_id {video_id!r} and '_'")
+    start_s, stop_s = _seconds("start_timestamp", start), _seconds("stop_timestamp", stop)
+    if not start_s < stop_s:
+        raise ValueError(f"start_timestamp {start} is not before stop_timestamp {stop}")
+    for name, value in (("start_frame", start_frame), ("stop_frame", stop_frame)):
+        if not value.isascii() or not value.isdigit():
+            raise ValueError(f"{name} is {value!r}, expected a whole number")
+    if not labelled:
+        return Segment(narration_id, participant_id, video_id, start_s, stop_s, None, None, "")
+    narration, verb, noun = values[7:]
+    return Segment(
+        narration_id,
+        participant_id,
+        video_id,
+        start_s,
+        stop_s,
+        _class_id(taxonomy.num_verbs)("verb_class", verb),
+        _class_id(taxonomy.num_nouns)("noun_class", noun),
+        narration,
+    )
+
+
+def _seconds(name: str, timestamp: str) -> float:
+    match = _TIMESTAMP.fullmatch(timestamp)
+    if not match:
+        raise ValueError(f"{name} is {timestamp!r}, expected HH:MM:SS.ss")
+    hours, minutes, seconds = match.groups()
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+def _class_id(num_classes: int) -> Callable[[str, str], int]:
+    def parse(name: str, value: str) -> int:
+        if not value.isascii() or not value.isdigit() or int(value) >= num_classes:
+            raise ValueError(f"{name} is {value!r}, expected a class id from 0 to {num_classes - 1}")
+        return int(value)
+
+    return parse
+
+
+def _text(name: str, value: str) -> str:
+    if not value:
+        raise ValueError(f"{name} is blank")
+    return value
+
+
+def _read_list(path: Path, column: str, parse: Callable[[str, str], Item]) -> frozenset[Item]:
+    if not path.is_file():
+        log.warning("%s is missing: its metrics are left out", path)
+        return frozenset()
+    items = []
+    for row, (value,) in _read_columns(path, (column,)):
+        try:
+            items.append(parse(column, value))
+        except ValueError as error:
+            raise InputError(f"{path}, row {row}: {error}") from None
+    return frozenset(items)
+
+
+def _read_columns(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
+    """Row number (the header is row 1) and the named columns' values of each row.
+
+    Raises:
+        InputError: no file, not UTF-8, no header, a column missing, or a row of another length.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            missing = [column for column in columns if column not in header]
+            if missing:
+                raise InputError(
+                    f"{path}, row 1: no column {missing[0]!r}, found {', '.join(header)[:200] or 'nothing'}"
+                )
+            places = [header.index(column) for column in columns]
+            for values in reader:
+                if len(values) != len(header):
+                    raise InputError(f"{path}, row {reader.line_num}: {len(values)} values, expected {len(header)}")
+                yield reader.line_num, [values[place] for place in places]
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file. It comes with the official EK-100 annotations.") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a readable CSV file ({error})") from None

@@ -1,0 +1,132 @@
+"""The whole main job on a small kitchen that we draw: no data, no GPU, no network needed.
+
+In: a folder to fill. Out: in it, data/, run16/, run32/, evaluation/, submission.zip, predictions.jsonl and demo.png.
+What is there already from an earlier, interrupted demo is gone on with.
+"""
+
+import dataclasses
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from egochef.data.annotations import DataFolder, find_videos, open_data_folder, read_split
+from egochef.engines.torch_engine import TorchEngine, load
+from egochef.files import write_json
+from egochef.inference.scoring import score_split, truth_of
+from egochef.inference.video import predict_videos
+from egochef.recipes import toy
+from egochef.scoring.ensemble import ensemble
+from egochef.scoring.metrics import evaluate
+from egochef.scoring.submission import SLS, SubmissionSummary, check_submission, write_submission
+from egochef.scoring.table import ScoreTable, save_scores
+from egochef.toykitchen import ToyConfig, draw_kitchen
+from egochef.training.loop import train
+from egochef.video.draw import draw_sheet
+
+log = logging.getLogger(__name__)
+
+NUM_FRAMES = (16, 32)
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo measured."""
+
+    metrics: dict[str, dict[str, float | int]]
+    """official validation metrics of run16, run32 and the ensemble"""
+    majority_action: float
+    """validation action accuracy of always saying train's most frequent action, percent"""
+    submission: SubmissionSummary
+    seconds: dict[str, float]
+    """wall time of each part"""
+
+
+def run_demo(out: Path, *, seed: int = 0, num_segments: int | None = None) -> DemoResult:
+    """Draw, train at 16 and 32 frames, evaluate both and their ensemble, submit, predict.
+
+    Raises:
+        InputError: the folder cannot be written, or holds something else.
+    """
+    seconds: dict[str, float] = {}
+    mark = time.perf_counter()
+
+    def done(part: str) -> None:
+        nonlocal mark
+        seconds[part] = round(time.perf_counter() - mark, 1)
+        log.info("%s: %.0f s", part, seconds[part])
+        mark = time.perf_counter()
+
+    data = out / "data"
+    if not data.exists():
+        config = ToyConfig(preset="small", seed=seed)
+        draw_kitchen(data, dataclasses.replace(config, num_segments=num_segments) if num_segments else config)
+    done("draw")
+    folder = open_data_folder(data)
+
+    for num_frames in NUM_FRAMES:
+        recipe = dataclasses.replace(toy(), seed=seed)
+        recipe = dataclasses.replace(recipe, clip=dataclasses.replace(recipe.clip, num_frames=num_frames))
+        train(recipe, data, out / f"run{num_frames}", resume=True)
+        done(f"train{num_frames}")
+
+    engines = [load(out / f"run{num_frames}") for num_frames in NUM_FRAMES]
+    metrics, scores = _evaluate(engines, folder, out)
+    done("evaluate")
+
+    test = read_split(folder, "test")
+    ids = [segment.narration_id for segment in test]
+    tables = [score_split(engine, folder, "test", test) for engine in engines]
+    path = out / "submission.zip"
+    write_submission(path, ensemble(tables), SLS(pt=1, tl=3, td=3), ids)
+    summary = check_submission(path, ids, folder.taxonomy.num_verbs, folder.taxonomy.num_nouns)
+    done("submit")
+
+    video = next(iter(find_videos(folder, read_split(folder, "validation")).values()))
+    num_predictions = len(list(predict_videos(engines[0], [video], log=out / "predictions.jsonl")))
+    log.info("%d predictions for %s", num_predictions, video.name)
+    done("predict")
+
+    draw_demo_sheet(folder, scores, out / "demo.png")
+    result = DemoResult(metrics, majority_action(folder), summary, seconds)
+    write_json(out / "demo.json", dataclasses.asdict(result))
+    return result
+
+
+def _evaluate(
+    engines: list[TorchEngine], folder: DataFolder, out: Path
+) -> tuple[dict[str, dict[str, float | int]], ScoreTable]:
+    """Official metrics of each engine and of the ensemble, written beside their scores; the ensemble's scores."""
+    segments = read_split(folder, "validation")
+    truth = truth_of(folder, "validation", segments)
+    tables = {f"run{engine.clip.num_frames}": score_split(engine, folder, "validation", segments) for engine in engines}
+    tables["ensemble"] = ensemble(list(tables.values()))
+    metrics = {name: evaluate(table, truth) for name, table in tables.items()}
+    for name, table in tables.items():
+        place = out / "evaluation" if name == "ensemble" else out / "evaluation" / name
+        save_scores(place / "scores.npz", table)
+        write_json(place / "metrics.json", metrics[name])
+    return metrics, tables["ensemble"]
+
+
+def majority_action(folder: DataFolder) -> float:
+    """Validation action accuracy, percent, of always saying the most frequent action of train."""
+    train_actions = [(segment.verb, segment.noun) for segment in read_split(folder, "train")]
+    best = max(sorted(set(train_actions), key=str), key=train_actions.count)
+    validation = read_split(folder, "validation")
+    return 100 * sum((segment.verb, segment.noun) == best for segment in validation) / len(validation)
+
+
+def draw_demo_sheet(folder: DataFolder, scores: ScoreTable, path: Path, num_segments: int = 8) -> None:
+    """A picture: validation segments, a row each, with what happens and what was recognised."""
+    segments = read_split(folder, "validation")
+    videos = find_videos(folder, segments)
+    rows = []
+    for place in list(range(0, len(segments), max(1, len(segments) // num_segments)))[:num_segments]:
+        segment = segments[place]
+        verb, noun = int(scores.verb_output[place].argmax()), int(scores.noun_output[place].argmax())
+        assert segment.verb is not None and segment.noun is not None
+        truth = folder.taxonomy.action_name(segment.verb, segment.noun)
+        said = folder.taxonomy.action_name(verb, noun)
+        rows.append((videos[segment.video_id], segment.start_s, segment.stop_s, truth, said))
+    draw_sheet(path, rows)

@@ -1,0 +1,90 @@
+"""Runs a recogniser with PyTorch: the engine that training, evaluation and prediction use.
+
+Every engine has `clip`, `taxonomy`, `encode` (uint8 frames -> features) and `classify` (features -> logits); the input
+is the crop that `data.transforms.eval_crop` gives, normalisation is the engine's own affair.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egochef.clip import ClipSpec
+from egochef.data.transforms import eval_crop, to_input
+from egochef.model.checkpoint import load_checkpoint
+from egochef.model.encoders import fold_batchnorm
+from egochef.model.recogniser import Logits, Recogniser, encode_frames
+from egochef.runtime import mixed_precision, pick_device, pick_dtype
+from egochef.taxonomy import Taxonomy
+
+
+class TorchEngine:
+    """A recogniser on a device in a precision.
+
+    >>> engine = egochef.load("outputs/run")
+    >>> verb, noun = engine.recognise(frames)  # (T, H, W, 3) uint8 RGB, any size
+    >>> engine.taxonomy.verbs[verb.argmax()]
+    """
+
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        clip: ClipSpec,
+        taxonomy: Taxonomy,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        encoder_is_final: bool = False,
+    ):
+        """`encoder_is_final`: its weights will not change, so that BatchNorm can be folded into the convolutions."""
+        self.recogniser = recogniser.to(device)
+        self.encoder = fold_batchnorm(recogniser.encoder) if encoder_is_final else recogniser.encoder
+        if device.type != "mps":
+            self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+        self.clip, self.taxonomy, self.device, self.dtype = clip, taxonomy, device, dtype
+
+    @torch.inference_mode()
+    def encode(self, frames: Tensor, colour: Tensor | None = None) -> Tensor:
+        """Cropped frames (B, T, S, S, 3) uint8 -> features (B, T, D) float32 on the engine's device.
+
+        Args:
+            colour: (B, 5) of `data.transforms.draw_colour`, where features for training are made.
+        """
+        self.recogniser.eval()
+        inputs = to_input(frames.to(self.device, non_blocking=True), self.clip, colour)
+        with mixed_precision(self.device, self.dtype):
+            return encode_frames(self.encoder, inputs).float()
+
+    @torch.inference_mode()
+    def classify(self, features: Tensor) -> Logits:
+        """Features (B, T, D) -> logits (B, V) and (B, N), float32. The small part: always computed in float32."""
+        self.recogniser.eval()
+        verb, noun = self.recogniser.classify(features.to(self.device).float())
+        return Logits(verb.float(), noun.float())
+
+    def recognise(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Verb probabilities (V,) and noun probabilities (N,) of one clip.
+
+        Args:
+            frames: (T, H, W, 3) uint8 RGB of any size, evenly spread over the action; T is best the checkpoint's.
+        """
+        verb, noun = self.classify(self.encode(eval_crop(frames, self.clip)[None]))
+        return verb[0].softmax(0).cpu().numpy(), noun[0].softmax(0).cpu().numpy()
+
+
+def load(checkpoint: str | Path, *, device: str | None = None, precision: str = "auto") -> TorchEngine:
+    """Load a trained recogniser, ready to run.
+
+    Args:
+        checkpoint: a `.safetensors` file of ours, or a run's folder (its best checkpoint).
+        device: for example `cpu`, `cuda`, `mps`; the best there is if left out.
+        precision: auto, fp32, bf16 or fp16.
+
+    Raises:
+        InputError: no such file, cut off, not one of ours, or a device that is not there.
+    """
+    recogniser, about = load_checkpoint(Path(checkpoint))
+    where = pick_device(device)
+    dtype = pick_dtype(where, precision)
+    return TorchEngine(recogniser, about.clip, about.taxonomy, where, dtype, encoder_is_final=True)

@@ -1,0 +1,8 @@
+"""The one kind of error that a person can mend. Nothing comes in; every module raises it."""
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong: the message names it, says what was expected and what to do.
+
+    The command line prints the message in one line and exits with 1. Any other exception is our own fault.
+    """

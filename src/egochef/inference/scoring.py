@@ -1,0 +1,146 @@
+"""Scores of a whole split: segments in, a ScoreTable out. Nothing is ever skipped.
+
+Also what joins annotations and metrics: the truth of a split.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from egochef.data.annotations import DataFolder, Segment, find_videos
+from egochef.data.dataset import Batches, ClipDataset, Key, make_loader, split_evenly
+from egochef.engines.torch_engine import TorchEngine
+from egochef.errors import InputError
+from egochef.runtime import num_cpus
+from egochef.scoring.metrics import Truth
+from egochef.scoring.table import ScoreTable
+
+ENCODE_FRAMES = {"cpu": 64, "mps": 128, "cuda": 1024}
+"""frames in one encoder call, by device"""
+
+
+def truth_of(folder: DataFolder, split: str, segments: tuple[Segment, ...]) -> Truth:
+    """What the official metrics need to know of a split.
+
+    Raises:
+        InputError: the split has no labels.
+    """
+    if not folder.labelled(split):
+        raise InputError(f"the {split} split has no labels: its scores come from the competition (egochef submit)")
+    unseen = folder.unseen_participants.get(split, frozenset())
+    return Truth(
+        narration_id=np.array([segment.narration_id for segment in segments]),
+        verb=np.array([segment.verb for segment in segments]),
+        noun=np.array([segment.noun for segment in segments]),
+        tail_verbs=folder.tail_verbs,
+        tail_nouns=folder.tail_nouns,
+        unseen=np.array([segment.participant_id in unseen for segment in segments]),
+    )
+
+
+def encode_segments(
+    engine: TorchEngine,
+    segments: tuple[Segment, ...],
+    videos: dict[str, Path],
+    *,
+    num_views: int = 1,
+    num_workers: int | None = None,
+    title: str = "encoding",
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Features of all segments in order: (places (B,) in `segments`, features (B, T, D)) of successive views.
+
+    Raises:
+        VideoError: a segment that cannot be read, by its narration id.
+    """
+    dataset = ClipDataset(segments, videos, engine.clip, num_views=num_views)
+    keys: list[Key] = [(0, position, position) for position in range(len(dataset))]
+    plan = split_evenly(keys, max(1, ENCODE_FRAMES[engine.device.type] // engine.clip.num_frames))
+    workers = default_workers(engine.device, len(plan)) if num_workers is None else num_workers
+    loader = make_loader(dataset, Batches(plan), num_workers=workers, pin_memory=engine.device.type == "cuda")
+    with tqdm(total=len(dataset), desc=title, unit="clip", disable=None, leave=False) as bar:
+        for batch in loader:
+            yield batch.segment, engine.encode(batch.frames)
+            bar.update(len(batch.segment))
+
+
+def score_segments(
+    engine: TorchEngine,
+    segments: tuple[Segment, ...],
+    videos: dict[str, Path],
+    *,
+    num_views: int = 1,
+    num_workers: int | None = None,
+    title: str = "scoring",
+) -> ScoreTable:
+    """Log-probabilities of every segment, the mean over its views.
+
+    Raises:
+        VideoError: a segment that cannot be read, by its narration id.
+        InputError: a score that is not finite.
+    """
+    taxonomy = engine.taxonomy
+    verb = np.zeros((len(segments), taxonomy.num_verbs))
+    noun = np.zeros((len(segments), taxonomy.num_nouns))
+    for places, features in encode_segments(
+        engine, segments, videos, num_views=num_views, num_workers=num_workers, title=title
+    ):
+        logits = engine.classify(features)
+        np.add.at(verb, places.numpy(), logits.verb.softmax(1).double().cpu().numpy() / num_views)
+        np.add.at(noun, places.numpy(), logits.noun.softmax(1).double().cpu().numpy() / num_views)
+    return _table(segments, verb, noun)
+
+
+def score_features(engine: TorchEngine, segments: tuple[Segment, ...], features: Tensor) -> ScoreTable:
+    """As `score_segments`, from kept features (S, T, D) of one view, in the order of the segments."""
+    logits = [engine.classify(part) for part in features.split(1024)]
+    verb = torch.cat([part.verb for part in logits]).softmax(1).double().cpu().numpy()
+    noun = torch.cat([part.noun for part in logits]).softmax(1).double().cpu().numpy()
+    return _table(segments, verb, noun)
+
+
+def score_split(
+    engine: TorchEngine, folder: DataFolder, split: str, segments: tuple[Segment, ...], *, num_views: int = 1
+) -> ScoreTable:
+    """Score a data folder's split with a checkpoint of the same taxonomy.
+
+    Raises:
+        InputError: the checkpoint's classes are not the folder's, or a video is missing or cannot be read.
+    """
+    if engine.taxonomy != folder.taxonomy:
+        ours, theirs = engine.taxonomy, folder.taxonomy
+        raise InputError(
+            f"{folder.root}: its classes ({theirs.num_verbs} verbs, {theirs.num_nouns} nouns) are not the checkpoint's "
+            f"({ours.num_verbs}, {ours.num_nouns}), or are named otherwise. Use the data that it was trained for."
+        )
+    if num_views < 1:
+        raise InputError(f"{num_views} views of a segment: expected at least 1")
+    videos = find_videos(folder, segments)
+    return score_segments(engine, segments, videos, num_views=num_views, title=f"scoring {split}")
+
+
+def default_workers(device: torch.device, num_batches: int) -> int:
+    """Decoding processes: the processors there are, but few enough to be worth starting."""
+    cpus = num_cpus()
+    wanted = cpus if device.type != "cpu" else max(1, cpus // 2)  # the CPU has the model to compute too
+    return min(wanted, 16, num_batches) if num_batches > 4 else 0
+
+
+def _table(segments: tuple[Segment, ...], verb: np.ndarray, noun: np.ndarray) -> ScoreTable:
+    for kind, probs in (("verb", verb), ("noun", noun)):
+        bad = np.flatnonzero(~np.isfinite(probs).all(axis=1))
+        if len(bad):
+            name = segments[bad[0]].narration_id
+            raise InputError(
+                f"{len(bad)} segments have {kind} scores that are not finite, the first is {name}; try --precision fp32"
+            )
+    tiny = np.finfo(np.float32).tiny
+    return ScoreTable(
+        narration_id=np.array([segment.narration_id for segment in segments]),
+        verb_output=np.log(np.maximum(verb, tiny)).astype(np.float32),
+        noun_output=np.log(np.maximum(noun, tiny)).astype(np.float32),
+        kind="logits",
+    )

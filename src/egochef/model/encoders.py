@@ -1,0 +1,135 @@
+"""The frame encoders by name, and what is done to their BatchNorm: frozen in training, folded away for inference.
+
+An encoder takes normalised frames (B, 3, H, W) and gives features (B, num_features).
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from egochef.clip import IMAGENET_MEAN, IMAGENET_STD
+from egochef.errors import InputError
+from egochef.model import efficientnet, resnet
+
+
+@dataclass(frozen=True)
+class EncoderInfo:
+    """What others need to know of an encoder."""
+
+    name: str
+    build: Callable[[], nn.Module]
+    """makes it, with random weights"""
+    num_features: int
+    """D"""
+    mean: tuple[float, float, float]
+    """per channel (R, G, B), of pixel values in 0..1, as its ImageNet weights were trained with"""
+    std: tuple[float, float, float]
+    """per channel (R, G, B), of pixel values in 0..1"""
+    image_size: int
+    """height and width of the crop that its ImageNet weights were trained with, pixels"""
+    training_bytes_per_frame: float
+    """what autograd keeps of one frame of 224 x 224 in float32 while every layer trains"""
+    frozen_training_bytes_per_frame: float
+    """the same under frozen BatchNorm"""
+
+
+ENCODERS: dict[str, EncoderInfo] = {
+    info.name: info
+    for info in (
+        EncoderInfo(
+            name="resnet50",
+            build=resnet.ResNet50,
+            num_features=resnet.NUM_FEATURES,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+            image_size=224,
+            training_bytes_per_frame=86e6,
+            frozen_training_bytes_per_frame=42e6,
+        ),
+        EncoderInfo(
+            name="efficientnet_lite0",
+            build=efficientnet.EfficientNetLite0,
+            num_features=efficientnet.NUM_FEATURES,
+            mean=(0.498, 0.498, 0.498),
+            std=(0.502, 0.502, 0.502),
+            image_size=224,
+            training_bytes_per_frame=80e6,
+            frozen_training_bytes_per_frame=53e6,
+        ),
+    )
+}
+
+
+def build_encoder(name: str) -> nn.Module:
+    """An encoder with random weights, under the seed of `torch.manual_seed`.
+
+    Raises:
+        InputError: there is no encoder of that name.
+    """
+    if name not in ENCODERS:
+        raise InputError(f"unknown encoder {name!r}, expected one of {', '.join(ENCODERS)}")
+    return ENCODERS[name].build()
+
+
+class FrozenBatchNorm2d(nn.BatchNorm2d):
+    """A BatchNorm2d that stays in eval mode and takes no gradient, whatever its parents do. Tensor names are the same.
+
+    While gradients are recorded it is computed as one scale and shift: unlike batch_norm's, that backward pass needs
+    no input, which halves what a ResNet-50 keeps of a frame. Under `torch.no_grad` it is a plain BatchNorm, also when
+    it is exported.
+    """
+
+    def train(self, mode: bool = True) -> "FrozenBatchNorm2d":
+        super().train(False)
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            return super().forward(x)
+        assert self.running_mean is not None and self.running_var is not None
+        scale = self.weight.detach() * torch.rsqrt(self.running_var + self.eps)  # (C,)
+        shift = self.bias.detach() - self.running_mean * scale  # (C,)
+        return torch.addcmul(shift.to(x.dtype)[:, None, None], x, scale.to(x.dtype)[:, None, None])  # (B, C, H, W)
+
+
+def freeze_batchnorm(module: nn.Module) -> None:
+    """Freeze every BatchNorm2d inside, in place: statistics and affine stay bit for bit as they are or get loaded.
+
+    Only right under pretrained weights: at random a frozen BatchNorm normalises nothing.
+    """
+    for parent in module.modules():
+        for name, child in parent.named_children():
+            if type(child) is nn.BatchNorm2d:
+                setattr(parent, name, _frozen(child))
+
+
+def _frozen(batchnorm: nn.BatchNorm2d) -> FrozenBatchNorm2d:
+    """The same tensors in a frozen module."""
+    frozen = FrozenBatchNorm2d(batchnorm.num_features, eps=batchnorm.eps, momentum=batchnorm.momentum)
+    for name, parameter in batchnorm.named_parameters():
+        setattr(frozen, name, parameter.requires_grad_(False))
+    for name, buffer in batchnorm.named_buffers():
+        setattr(frozen, name, buffer)
+    return frozen.eval()
+
+
+def fold_batchnorm(encoder: nn.Module) -> nn.Module:
+    """A copy for inference with every BatchNorm2d folded into the convolution before it. Features are the same.
+
+    The copy is in eval mode, and its tensors have other names: save the original. The encoders here register every
+    BatchNorm right behind its convolution, which is how the two find each other.
+    """
+    folded = copy.deepcopy(encoder).eval()
+    leaves = [(parent, name, leaf) for parent in folded.modules() for name, leaf in parent.named_children()]
+    leaves = [place for place in leaves if not list(place[2].children())]
+    for (conv_parent, conv_name, conv), (bn_parent, bn_name, bn) in pairwise(leaves):
+        if isinstance(bn, nn.BatchNorm2d):
+            assert isinstance(conv, nn.Conv2d) and conv.out_channels == bn.num_features, bn_name
+            setattr(conv_parent, conv_name, fuse_conv_bn_eval(conv, bn))
+            setattr(bn_parent, bn_name, nn.Identity())
+    return folded.requires_grad_(False)

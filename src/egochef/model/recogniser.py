@@ -1,0 +1,108 @@
+"""The recogniser: frame encoder + temporal model + verb and noun heads.
+
+In: normalised frames (B, T, 3, H, W). Out: `Logits`. The seam in the middle is public: `encode` gives features
+(B, T, D), `classify` takes them, so that streams encode each frame once and heads train on kept features.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from egochef.errors import InputError
+from egochef.model.encoders import ENCODERS, build_encoder, freeze_batchnorm
+from egochef.model.temporal import POOLINGS, TEMPORAL_MODELS, build_temporal
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a recogniser is made of; the defaults are the 16- and 32-frame baseline."""
+
+    encoder: str = "resnet50"
+    """resnet50 (2048 features) or efficientnet_lite0 (1280)"""
+    temporal: str = "bilstm"
+    """bilstm, or mean: no temporal model"""
+    hidden_size: int = 512
+    """LSTM units per direction; 1024 is the 74.69 M model"""
+    num_layers: int = 2
+    """LSTM layers"""
+    temporal_dropout: float = 0.3
+    """between LSTM layers"""
+    pooling: str = "mean"
+    """over time, after the temporal model: mean, last or attention"""
+    head_dropout: float = 0.5
+    """before the verb and noun heads"""
+    num_verbs: int = 97
+    num_nouns: int = 300
+    frozen_batchnorm: bool = True
+    """statistics and affine of the encoder's BatchNorm stay as loaded; only right under pretrained weights"""
+
+    def __post_init__(self) -> None:
+        for name, options in (
+            ("encoder", tuple(ENCODERS)),
+            ("temporal", TEMPORAL_MODELS),
+            ("pooling", POOLINGS),
+        ):
+            if getattr(self, name) not in options:
+                raise InputError(f"model.{name} is {getattr(self, name)!r}, expected one of {', '.join(options)}")
+        for name in ("hidden_size", "num_layers", "num_verbs", "num_nouns"):
+            if getattr(self, name) < 1:
+                raise InputError(f"model.{name} is {getattr(self, name)}, expected at least 1")
+        for name in ("temporal_dropout", "head_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"model.{name} is {getattr(self, name)}, expected at least 0 and below 1")
+
+
+class Logits(NamedTuple):
+    """Unnormalised scores of a batch of clips."""
+
+    verb: Tensor
+    """(B, V)"""
+    noun: Tensor
+    """(B, N)"""
+
+
+class Recogniser(nn.Module):
+    """Verb and noun logits of clips. Weights start at random, under the seed of `torch.manual_seed`."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        num_features = ENCODERS[config.encoder].num_features
+        self.encoder = build_encoder(config.encoder)
+        if config.frozen_batchnorm:
+            freeze_batchnorm(self.encoder)
+        self.temporal = build_temporal(
+            config.temporal,
+            num_features,
+            hidden_size=config.hidden_size,
+            num_layers=config.num_layers,
+            dropout=config.temporal_dropout,
+            pooling=config.pooling,
+        )
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.verb_head = nn.Linear(self.temporal.num_outputs, config.num_verbs)
+        self.noun_head = nn.Linear(self.temporal.num_outputs, config.num_nouns)
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Normalised frames (B, T, 3, H, W) -> features (B, T, D)."""
+        return encode_frames(self.encoder, frames)
+
+    def classify(self, features: Tensor) -> Logits:
+        """Features (B, T, D) -> logits; T need not be the T of training."""
+        clip = self.dropout(self.temporal(features))  # (B, E)
+        return Logits(self.verb_head(clip), self.noun_head(clip))
+
+    def forward(self, frames: Tensor) -> Logits:
+        """Normalised frames (B, T, 3, H, W) -> logits."""
+        return self.classify(self.encode(frames))
+
+
+def encode_frames(encoder: nn.Module, frames: Tensor) -> Tensor:
+    """Normalised frames (B, T, 3, H, W) -> features (B, T, D), each frame on its own."""
+    features = encoder(frames.flatten(0, 1))  # (B*T, D)
+    return features.unflatten(0, frames.shape[:2])  # (B, T, D)
+
+
+def count_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,74 @@
+"""Temporal models: frame features (B, T, D) in, one vector a clip (B, E) out."""
+
+import torch
+from torch import Tensor, nn
+
+from egochef.errors import InputError
+
+TEMPORAL_MODELS = ("bilstm", "mean")
+POOLINGS = ("mean", "last", "attention")
+
+
+class BiLSTM(nn.Module):
+    """Bidirectional LSTM over the frames, then pooling. (B, T, D) -> (B, 2 * hidden_size)."""
+
+    def __init__(self, num_features: int, hidden_size: int, num_layers: int, dropout: float, pooling: str):
+        super().__init__()
+        self.lstm = nn.LSTM(
+            num_features,
+            hidden_size,
+            num_layers,
+            batch_first=True,
+            bidirectional=True,
+            dropout=dropout if num_layers > 1 else 0.0,  # between layers only
+        )
+        self.num_outputs = 2 * hidden_size
+        self.hidden_size = hidden_size
+        self.pooling = pooling
+        self.attention = nn.Linear(self.num_outputs, 1) if pooling == "attention" else None
+
+    def forward(self, features: Tensor) -> Tensor:
+        states, _ = self.lstm(features)  # (B, T, 2 * hidden_size)
+        if self.pooling == "last":  # each direction where it has seen the whole clip
+            forward, backward = states[:, -1, : self.hidden_size], states[:, 0, self.hidden_size :]
+            return torch.cat([forward, backward], dim=1)  # (B, 2 * hidden_size)
+        return pool(states, self.attention)  # (B, 2 * hidden_size)
+
+
+class MeanPool(nn.Module):
+    """No temporal model: the mean (or last frame, or attention) of the frame features. (B, T, D) -> (B, D).
+
+    It cannot tell the order of the frames (but for `last`); it is the baseline that a temporal model has to beat.
+    """
+
+    def __init__(self, num_features: int, pooling: str):
+        super().__init__()
+        self.num_outputs = num_features
+        self.pooling = pooling
+        self.attention = nn.Linear(num_features, 1) if pooling == "attention" else None
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.pooling == "last":
+            return features[:, -1]  # (B, D)
+        return pool(features, self.attention)  # (B, D)
+
+
+def pool(states: Tensor, attention: nn.Linear | None) -> Tensor:
+    """(B, T, E) -> (B, E): the mean over time, weighted by a softmax of `attention`'s scores where there is one."""
+    if attention is None:
+        return states.mean(dim=1)
+    weights = attention(states).softmax(dim=1)  # (B, T, 1)
+    return (weights * states).sum(dim=1)
+
+
+def build_temporal(
+    name: str, num_features: int, *, hidden_size: int, num_layers: int, dropout: float, pooling: str
+) -> BiLSTM | MeanPool:
+    """A temporal model by name; its output size is `.num_outputs`."""
+    if pooling not in POOLINGS:
+        raise InputError(f"pooling is {pooling!r}, expected one of {', '.join(POOLINGS)}")
+    if name == "bilstm":
+        return BiLSTM(num_features, hidden_size, num_layers, dropout, pooling)
+    if name == "mean":
+        return MeanPool(num_features, pooling)
+    raise InputError(f"temporal model is {name!r}, expected one of {', '.join(TEMPORAL_MODELS)}")

@@ -1,0 +1,52 @@
+"""Recipes: named functions that return a whole training config. 16 or 32 frames is one field."""
+
+import dataclasses
+from collections.abc import Callable
+
+from egochef.clip import ClipSpec
+from egochef.data.transforms import Augment
+from egochef.errors import InputError
+from egochef.model.recogniser import ModelConfig
+from egochef.training.config import TrainConfig, with_encoder
+
+
+def frames16() -> TrainConfig:
+    """The baseline: ResNet-50 on 16 frames, 2-layer BiLSTM, one night on one GPU."""
+    return TrainConfig(recipe="frames16")
+
+
+def frames32() -> TrainConfig:
+    """The baseline on 32 frames."""
+    return dataclasses.replace(frames16(), recipe="frames32", clip=ClipSpec(num_frames=32))
+
+
+def toy() -> TrainConfig:
+    """The light model for ToyKitchen on a CPU: the encoder is frozen, heads train on its kept features."""
+    config = TrainConfig(
+        recipe="toy",
+        model=ModelConfig(hidden_size=256),
+        clip=ClipSpec(num_frames=16, image_size=160, resize_size=160),
+        augment=Augment(crop_scale=(0.85, 1.0), crop_ratio=(0.9, 1.1), flip=0.0, greyscale=0.0, cutmix_alpha=0.0),
+        epochs=40,
+        batch_size=32,
+        lr=1e-3,
+        weight_decay=1e-2,
+        warmup_epochs=2.0,
+        patience=15,
+        feature_views=3,
+    )
+    return with_encoder(config, "efficientnet_lite0")
+
+
+RECIPES: dict[str, Callable[[], TrainConfig]] = {"frames16": frames16, "frames32": frames32, "toy": toy}
+
+
+def find_recipe(name: str) -> TrainConfig:
+    """The config of a recipe.
+
+    Raises:
+        InputError: there is no such recipe; names those there are.
+    """
+    if name not in RECIPES:
+        raise InputError(f"unknown recipe {name!r}, expected one of {', '.join(RECIPES)}")
+    return RECIPES[name]()

@@ -1,0 +1,72 @@
+"""Frozen dataclasses to plain JSON values and back, with every fault named.
+
+In: a dataclass of numbers, strings, booleans, None, tuples and further such dataclasses. Out: dicts and lists.
+"""
+
+import dataclasses
+import types
+import typing
+from typing import Any, TypeVar
+
+from egochef.errors import InputError
+
+Record = TypeVar("Record")
+
+
+def to_dict(record: Any) -> dict[str, Any]:
+    """Plain values for JSON, fields in their order."""
+    return dataclasses.asdict(record)
+
+
+def from_dict(kind: type[Record], value: Any, where: str) -> Record:
+    """Build `kind` from plain JSON values; missing fields take their defaults.
+
+    Args:
+        where: what to call the value in errors, for example `run/config.json`.
+
+    Raises:
+        InputError: an unknown or missing field, or a value of the wrong type, naming both.
+    """
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: expected an object with the fields of {kind.__name__}, got {value!r:.60}")
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(value) - set(fields))
+    if unknown:
+        raise InputError(
+            f"{where}: unknown field {unknown[0]!r} of {kind.__name__}, expected one of {', '.join(fields)}"
+        )
+    arguments = {name: _convert(hints[name], item, f"{where}: {name}") for name, item in value.items()}
+    needed = [
+        name
+        for name, field in fields.items()
+        if name not in arguments
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    if needed:
+        raise InputError(f"{where}: field {needed[0]!r} of {kind.__name__} is missing")
+    return kind(**arguments)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return from_dict(hint, value, where)
+    if origin in (typing.Union, types.UnionType):
+        options = typing.get_args(hint)
+        if value is None and type(None) in options:
+            return None
+        return _convert(next(option for option in options if option is not type(None)), value, where)
+    if origin is tuple and isinstance(value, list | tuple):
+        kinds = typing.get_args(hint)
+        if len(kinds) == 2 and kinds[1] is Ellipsis:
+            kinds = (kinds[0],) * len(value)
+        if len(kinds) != len(value):
+            raise InputError(f"{where} has {len(value)} values, expected {len(kinds)}")
+        return tuple(_convert(kind, item, where) for kind, item in zip(kinds, value, strict=True))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):
+        return value
+    raise InputError(f"{where} is {value!r:.60}, expected {getattr(hint, '__name__', hint)}")

@@ -1,0 +1,282 @@
+"""ScoreTable: what a model says of every segment of a split. Metrics, ensembles, submissions and reports read
+only this.
+
+In and out: `scores.npz`, keys `narration_id` (S,) str, `verb_output` (S, V) float32, `noun_output` (S, N)
+float32, `kind` "logits" or "probs", and optionally `action_id` (S, A) int with `action_output` (S, A)
+float32. S segments, V verbs, N nouns. Also in: the official baselines' `.pt` results (see `official`).
+"""
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+
+from egochef.errors import InputError
+from egochef.files import atomic_path
+from egochef.scoring.official import read_official_scores
+from egochef.taxonomy import ACTION_BASE
+
+Kind = Literal["logits", "probs"]
+MAX_IDS_SHOWN = 5
+MAX_FILE_BYTES = 1 << 30  # the test split with actions takes 37 MB; a crafted archive can claim any size
+ROW_SUM_TOLERANCE = 0.01  # 300 float16 probabilities are off by up to 0.0005
+SMALLEST_PROB = 1e-45  # below every positive float32
+PICKLE_SUFFIXES = (".pkl", ".pickle")
+OFFICIAL_SUFFIXES = (".pt", ".pth")
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreTable:
+    """Scores of S segments; the arrays are taken over in the types below and checked."""
+
+    narration_id: np.ndarray
+    """(S,) str, each once"""
+    verb_output: np.ndarray
+    """(S, V) float32"""
+    noun_output: np.ndarray
+    """(S, N) float32"""
+    kind: Kind
+    """what verb_output and noun_output are; log-probabilities are logits too, probs are a softmax's output"""
+    action_id: np.ndarray | None = None
+    """(S, A) int64, verb * 1000 + noun, each once in a row; None: the action score follows from verb and
+    noun"""
+    action_output: np.ndarray | None = None
+    """(S, A) float32, of the same kind; they count as given"""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise InputError(f"the kind of scores is {self.kind!r}, expected one of {', '.join(get_args(Kind))}")
+        object.__setattr__(self, "narration_id", checked_ids(self.narration_id))
+        for name in ("verb_output", "noun_output"):
+            object.__setattr__(self, name, self._checked_scores(name))
+            if self.kind == "probs":
+                self._check_row_sums(name)
+        if (self.action_id is None) != (self.action_output is None):
+            raise InputError("action_id and action_output come together: give both or neither")
+        if self.action_id is not None:
+            object.__setattr__(self, "action_output", self._checked_scores("action_output"))
+            object.__setattr__(self, "action_id", self._checked_actions())
+
+    def __len__(self) -> int:
+        return len(self.narration_id)
+
+    @property
+    def num_verbs(self) -> int:
+        return self.verb_output.shape[1]
+
+    @property
+    def num_nouns(self) -> int:
+        return self.noun_output.shape[1]
+
+    def _checked_scores(self, name: str) -> np.ndarray:
+        """(S, classes) float32, finite, and within 0..1 if they are probabilities."""
+        given = np.asarray(getattr(self, name))
+        if given.ndim != 2 or given.shape[0] != len(self) or given.shape[1] < 1:
+            raise InputError(f"{name} has shape {given.shape}, expected ({len(self)}, classes): a row per narration_id")
+        if given.dtype.kind not in "fiu":
+            raise InputError(f"{name} holds {given.dtype}, expected numbers")
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinite and is refused below
+            scores = np.ascontiguousarray(given, dtype=np.float32)
+        wrong, expected = ~np.isfinite(scores), "finite numbers (float32)"
+        if self.kind == "probs" and not wrong.any():
+            wrong, expected = (scores < 0) | (scores > 1), "probabilities within 0..1 (kind 'probs')"
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            raise InputError(
+                f"{name} of {self.narration_id[row]}, column {column}, is {given[row, column]}, expected"
+                f" {expected} ({wrong.sum()} such values)"
+            )
+        return scores
+
+    def _check_row_sums(self, name: str) -> None:
+        sums = getattr(self, name).sum(axis=1, dtype=np.float64)
+        row = np.abs(sums - 1).argmax()
+        if abs(sums[row] - 1) > ROW_SUM_TOLERANCE:
+            raise InputError(
+                f"{name} of {self.narration_id[row]} sums to {sums[row]:.4g}, expected 1, as probabilities"
+                " (kind 'probs') do. Give the output before the softmax with kind 'logits'."
+            )
+
+    def _checked_actions(self) -> np.ndarray:
+        ids, scores = np.asarray(self.action_id), self.action_output
+        assert scores is not None
+        if ids.shape != scores.shape or ids.dtype.kind not in "iu":
+            raise InputError(
+                f"action_id is {ids.dtype} of shape {ids.shape}, expected whole numbers of"
+                f" action_output's shape {scores.shape}"
+            )
+        ids = np.ascontiguousarray(ids, dtype=np.int64)
+        wrong = (ids < 0) | (ids // ACTION_BASE >= self.num_verbs) | (ids % ACTION_BASE >= self.num_nouns)
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            raise InputError(
+                f"action_id of {self.narration_id[row]} holds {ids[row, column]}, expected"
+                f" verb * {ACTION_BASE} + noun with {self.num_verbs} verbs and {self.num_nouns} nouns"
+            )
+        ordered = np.sort(ids, axis=1)
+        repeated = np.argwhere(ordered[:, 1:] == ordered[:, :-1])
+        if len(repeated):
+            row, column = repeated[0]
+            raise InputError(f"action_id of {self.narration_id[row]} holds {ordered[row, column]} more than once")
+        return ids
+
+
+def log_softmax(scores: np.ndarray) -> np.ndarray:
+    """Log-probabilities along the last axis, float64; the largest score is taken off first, so nothing
+    overflows."""
+    shifted = scores.astype(np.float64)
+    shifted -= shifted.max(axis=-1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return shifted
+
+
+def to_log_probs(scores: np.ndarray, kind: Kind) -> np.ndarray:
+    """Log-probabilities (..., classes) float64 of scores of either kind; a probability of 0 becomes 1e-45."""
+    if kind == "probs":
+        scores = np.log(np.maximum(scores.astype(np.float64), SMALLEST_PROB))
+    return log_softmax(scores)
+
+
+def log_probs(table: ScoreTable) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probabilities of the verbs (S, V) and nouns (S, N), float64, normalised row by row."""
+    return to_log_probs(table.verb_output, table.kind), to_log_probs(table.noun_output, table.kind)
+
+
+def align(table: ScoreTable, narration_ids: Sequence[str] | np.ndarray, name: str = "the score table") -> ScoreTable:
+    """The table with its rows in the order of `narration_ids`.
+
+    Args:
+        name: what to call the table in errors.
+
+    Raises:
+        InputError: `narration_ids` are not exactly the table's own, with how many and which.
+    """
+    wanted = checked_ids(narration_ids)
+    row_of = {narration_id: row for row, narration_id in enumerate(table.narration_id.tolist())}
+    missing = [narration_id for narration_id in wanted.tolist() if narration_id not in row_of]
+    extra = sorted(set(row_of).difference(wanted.tolist()), key=row_of.__getitem__)
+    if missing or extra:
+        faults = [
+            f"{len(ids)} {word} ({_some(ids)})" for ids, word in ((missing, "missing"), (extra, "too many")) if ids
+        ]
+        raise InputError(
+            f"{name} does not fit the {len(wanted)} segments asked for: {' and '.join(faults)}."
+            " Scores and annotations must be of the same split."
+        )
+    return take_rows(table, np.array([row_of[narration_id] for narration_id in wanted.tolist()]))
+
+
+def take_rows(table: ScoreTable, rows: np.ndarray | slice) -> ScoreTable:
+    """The table's rows at these positions, in this order."""
+    return replace(
+        table,
+        narration_id=table.narration_id[rows],
+        verb_output=table.verb_output[rows],
+        noun_output=table.noun_output[rows],
+        action_id=None if table.action_id is None else table.action_id[rows],
+        action_output=None if table.action_output is None else table.action_output[rows],
+    )
+
+
+def save_scores(path: Path, table: ScoreTable) -> None:
+    """Write `scores.npz`; `load_scores` gives the same table back.
+
+    Raises:
+        InputError: the name does not end in .npz, or the place cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".npz":
+        raise InputError(f"{path}: scores are written as .npz, choose a name that ends so")
+    arrays: dict[str, Any] = {
+        "narration_id": table.narration_id,
+        "verb_output": table.verb_output,
+        "noun_output": table.noun_output,
+        "kind": np.array(table.kind),
+    }
+    if table.action_id is not None:
+        arrays |= {"action_id": table.action_id, "action_output": table.action_output}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def load_scores(path: Path) -> ScoreTable:
+    """Read `scores.npz`, or the official baselines' results (`.pt`: a list of dicts or a dict of arrays).
+
+    Raises:
+        InputError: the file is missing, damaged, of another kind or needs code to be run, naming it.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, expected scores (.npz, or the official baselines' .pt)")
+    if suffix in PICKLE_SUFFIXES:
+        raise InputError(
+            f"{path}: a pickle can run any code when it is opened, so it is not read. If you trust it,"
+            " open it yourself and save its arrays:"
+            " numpy.savez('scores.npz', narration_id=..., verb_output=..., noun_output=..., kind='logits')"
+        )
+    if suffix == ".npz":
+        arrays = _read_npz(path)
+    elif suffix in OFFICIAL_SUFFIXES:
+        arrays = read_official_scores(path)
+    else:
+        raise InputError(f"{path}: expected scores as .npz, or the official baselines' .pt")
+    try:
+        return _table_of(arrays)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            claimed_bytes = sum(member.file_size for member in archive.infolist())
+        if claimed_bytes > MAX_FILE_BYTES:
+            raise InputError(f"unpacks to {claimed_bytes / 2**30:.1f} GiB, more than {MAX_FILE_BYTES >> 30}")
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except Exception as error:  # numpy, zipfile and zlib raise a dozen kinds for damaged files
+        reason = str(error) or type(error).__name__
+        raise InputError(
+            f"{path}: not a readable scores.npz ({reason:.200}). It may be cut off: write it again."
+        ) from error
+
+
+def _table_of(arrays: Mapping[str, np.ndarray]) -> ScoreTable:
+    needed = ("narration_id", "verb_output", "noun_output", "kind")
+    lacking = [key for key in needed if key not in arrays]
+    if lacking:
+        raise InputError(
+            f"{', '.join(lacking)} missing, expected {', '.join(needed)}; found {', '.join(arrays) or 'nothing'}"
+        )
+    return ScoreTable(
+        narration_id=arrays["narration_id"],
+        verb_output=arrays["verb_output"],
+        noun_output=arrays["noun_output"],
+        kind=cast(Kind, str(arrays["kind"])),  # checked there
+        action_id=arrays.get("action_id"),
+        action_output=arrays.get("action_output"),
+    )
+
+
+def checked_ids(narration_ids: Sequence[str] | np.ndarray) -> np.ndarray:
+    """(S,) str, at least one, each once."""
+    ids = np.asarray(narration_ids)
+    if ids.dtype == object and all(isinstance(narration_id, str) for narration_id in ids.flat):
+        ids = ids.astype(str)
+    if ids.ndim != 1 or len(ids) == 0 or ids.dtype.kind != "U":
+        raise InputError(
+            f"narration_id is {ids.dtype} of shape {ids.shape}, expected one text per segment, at least one"
+        )
+    unique, counts = np.unique(ids, return_counts=True)
+    if len(unique) < len(ids):
+        repeated = unique[counts > 1].tolist()
+        raise InputError(f"{len(repeated)} narration ids appear more than once ({_some(repeated)}), expected each once")
+    return ids
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:MAX_IDS_SHOWN]) + (", ..." if len(ids) > MAX_IDS_SHOWN else "")

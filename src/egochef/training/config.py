@@ -1,0 +1,130 @@
+"""Everything that decides how a training run goes; saved as the run's `config.json`."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from egochef.clip import ClipSpec
+from egochef.data.annotations import SPLIT_FILES
+from egochef.data.transforms import Augment
+from egochef.errors import InputError
+from egochef.model.encoders import ENCODERS
+from egochef.model.recogniser import ModelConfig
+from egochef.records import from_dict
+from egochef.runtime import PRECISIONS
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run; the defaults are the 16-frame baseline's. Recipes are named values of this."""
+
+    recipe: str = "frames16"
+    """where the values came from; a label only"""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    clip: ClipSpec = field(default_factory=ClipSpec)
+    augment: Augment = field(default_factory=Augment)
+    init: str = "imagenet"
+    """what the encoder starts from: imagenet, none, or a weights file"""
+    train_on: tuple[str, ...] = ("train",)
+    """splits to learn from; with validation among them, nothing is left to stop early by"""
+    seed: int = 0
+    epochs: int = 50
+    """at most; `patience` may stop the run before"""
+    batch_size: int = 100
+    """clips an optimiser step, over all accumulation"""
+    micro_batch: int | None = None
+    """clips the device takes at once; None: found from its free memory"""
+    lr: float = 1.5e-4
+    """peak learning rate of AdamW"""
+    weight_decay: float = 1e-4
+    """on matrices and kernels, not on biases and norms"""
+    label_smoothing: float = 0.1
+    warmup_epochs: float = 3.0
+    """linear from 0 to `lr`; then a cosine to 0 at the last epoch"""
+    max_grad_norm: float = 10.0
+    """gradients are scaled down to this norm"""
+    patience: int = 10
+    """epochs without a better validation action accuracy before the run stops"""
+    feature_views: int = 0
+    """0: train everything from video. N: freeze the encoder, keep its features of N jittered views a segment, and
+    train what follows"""
+    precision: str = "auto"
+    """auto, fp32, bf16 or fp16"""
+    num_workers: int | None = None
+    """decoding processes; None: found from the processors there are"""
+    max_train_segments: int | None = None
+    """None: all; otherwise that many, evenly spread"""
+    max_validation_segments: int | None = None
+    """None: all; otherwise that many, evenly spread"""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "epochs",
+            "batch_size",
+            "patience",
+            "micro_batch",
+            "max_train_segments",
+            "max_validation_segments",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}, expected at least 1")
+        for name in ("weight_decay", "warmup_epochs", "feature_views", "seed", "num_workers"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise InputError(f"{name} is {value}, expected 0 or more")
+        if not 0 < self.lr < 1:
+            raise InputError(f"lr is {self.lr}, expected more than 0 and less than 1")
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError(f"label_smoothing is {self.label_smoothing}, expected 0 to below 1")
+        if not self.max_grad_norm > 0:
+            raise InputError(f"max_grad_norm is {self.max_grad_norm}, expected more than 0")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
+        wrong = [split for split in self.train_on if split not in SPLIT_FILES or split == "test"]
+        if wrong or not self.train_on or len(set(self.train_on)) != len(self.train_on):
+            raise InputError(f"train_on is {', '.join(self.train_on)!r}, expected train, or train validation")
+        if self.init == "none" and self.feature_views:
+            raise InputError("an encoder that starts at random has to be trained: --init none needs feature_views 0")
+        if self.init == "none" and self.model.frozen_batchnorm:
+            raise InputError("an encoder that starts at random needs model.frozen_batchnorm false")
+
+
+def with_init(config: TrainConfig, init: str) -> TrainConfig:
+    """Start from other weights: BatchNorm is frozen under pretrained weights and free at random."""
+    model = dataclasses.replace(config.model, frozen_batchnorm=init != "none")
+    return dataclasses.replace(config, init=init, model=model)
+
+
+def with_encoder(config: TrainConfig, encoder: str) -> TrainConfig:
+    """Use another encoder, with the normalisation that its ImageNet weights want."""
+    info = ENCODERS[encoder]
+    clip = dataclasses.replace(config.clip, mean=info.mean, std=info.std)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, encoder=encoder), clip=clip)
+
+
+def debug(config: TrainConfig) -> TrainConfig:
+    """The same run cut down to minutes: few segments, two epochs, small batches. Its scores mean nothing."""
+    return dataclasses.replace(
+        config,
+        epochs=min(config.epochs, 2),
+        warmup_epochs=min(config.warmup_epochs, 0.5),
+        batch_size=min(config.batch_size, 8),
+        feature_views=min(config.feature_views, 1),
+        max_train_segments=min(config.max_train_segments or 32, 32),
+        max_validation_segments=min(config.max_validation_segments or 16, 16),
+    )
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a saved `config.json`.
+
+    Raises:
+        InputError: no such file, not JSON, or a field that is unknown or wrong.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable config.json ({error})") from None
+    return from_dict(TrainConfig, value, str(path))

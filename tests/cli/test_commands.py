@@ -1,0 +1,210 @@
+"""The command line from outside: help, flags, faults, exit codes; each in a process of its own."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from egochef.cli.main import COMMANDS, build_parser
+
+
+def egochef(*words, environment=None):
+    command = [sys.executable, "-m", "egochef", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def fails(*words, message, environment=None):
+    """The command exits with 1 and one line that says `message`; no traceback."""
+    done = egochef(*words, environment=environment)
+    assert done.returncode == 1, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("egochef: ") and message in last, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def run(toy_root, tmp_path_factory):
+    """A run of minutes cut to seconds, trained through the command line."""
+    out = tmp_path_factory.mktemp("cli") / "run"
+    done = egochef("train", "--recipe", "toy", "--debug", "--num_frames=4", "--data", toy_root, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "best validation action accuracy" in done.stdout and "next: egochef evaluate" in done.stdout
+    return out
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported():
+    code = (
+        "import sys; from egochef.cli.main import build_parser; build_parser().format_help();"
+        "print([name for name in ('torch', 'numpy', 'av', 'cv2', 'PIL') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        build_parser().parse_args([command, "--help"])
+    assert stop.value.code == 0
+    assert f"example: egochef {command}" in capsys.readouterr().out
+
+
+def test_wrong_usage_is_2():
+    assert egochef("train").returncode == 2
+    assert egochef("cook").returncode == 2
+    assert egochef("train", "--recip", "toy").returncode == 2
+
+
+def test_evaluate_an_ensemble_both_ways_of_repeating_flags(run, toy_root, tmp_path):
+    done = egochef("evaluate", "--checkpoint", run, "--checkpoint", run, "--data", toy_root, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "ensemble of 2" in done.stdout
+    scores = tmp_path / "scores.npz"
+    again = egochef("evaluate", "--scores", scores, scores, "--data", toy_root, "--json")
+    metrics = json.loads(again.stdout)
+    assert metrics == json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["num_segments"] > 0 and "tail_action_accuracy_at_1" in metrics
+
+
+def test_submit_and_check(run, toy_root, tmp_path):
+    out = tmp_path / "s.zip"
+    done = egochef("submit", "--checkpoint", run, "--data", toy_root, "--out", out)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(out) as file:
+        assert file.namelist() == ["test.json"]
+        content = json.loads(file.read("test.json"))
+    assert [content[name] for name in ("version", "challenge", "sls_pt", "sls_tl", "sls_td")] == [
+        "0.2",
+        "action_recognition",
+        1,
+        3,
+        3,
+    ]
+    assert all(len(result["action"]) == 100 for result in content["results"].values())
+    assert egochef("submit", "--check", out, "--data", toy_root).returncode == 0
+    fails("submit", "--check", out, "--data", toy_root, "--split", "validation", message="s.zip")
+    content["results"].popitem()
+    with zipfile.ZipFile(out, "w") as file:
+        file.writestr("test.json", json.dumps(content))
+    fails("submit", "--check", out, "--data", toy_root, message="missing")
+
+
+def test_scores_need_their_supervision_levels(run, toy_root, tmp_path):
+    assert egochef("evaluate", "--checkpoint", run, "--data", toy_root, "--out", tmp_path).returncode == 0
+    scores = tmp_path / "scores.npz"
+    words = (
+        "submit",
+        "--scores",
+        scores,
+        "--split",
+        "validation",
+        "--data",
+        toy_root,
+        "--out",
+        tmp_path / "z.zip",
+    )
+    fails(*words, message="--sls-pt")
+    assert egochef(*words, "--sls_pt", 1, "--sls-tl", 3, "--sls-td", 3).returncode == 0
+
+
+def test_predict(run, toy_root, tmp_path):
+    video = next(toy_root.glob("videos_640x360/*/*.MP4"))
+    log = tmp_path / "p.jsonl"
+    done = egochef("predict", video, "--checkpoint", run, "--log", log)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert lines and all(0 < line["action_prob"] <= 1 for line in lines)
+    told = json.loads(egochef("predict", video, "--checkpoint", run, "--json").stdout)
+    assert told["predictions"] == lines
+
+
+def test_missing_things_are_one_line(run, toy_root, tmp_path):
+    train = ("train", "--recipe", "toy", "--out", tmp_path / "run")
+    fails(*train, "--data", tmp_path / "nowhere", message="no such folder")
+    fails(*train, "--data", tmp_path, message="no annotations")
+    fails(
+        "train",
+        "--recipe",
+        "frames64",
+        "--data",
+        toy_root,
+        "--out",
+        tmp_path / "r",
+        message="expected one of frames16",
+    )
+    fails("evaluate", "--data", toy_root, message="--checkpoint")
+    fails("evaluate", "--checkpoint", tmp_path / "x", "--data", toy_root, message="no such checkpoint")
+    fails("evaluate", "--checkpoint", run, "--data", toy_root, "--split", "test", message="no labels")
+    fails("predict", tmp_path / "x.mp4", "--checkpoint", run, message="x.mp4")
+    fails("submit", "--check", tmp_path / "x.zip", "--data", toy_root, message="x.zip")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_files_are_one_line(run, toy_root, tmp_path):
+    best = run / "checkpoints" / "best.safetensors"
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(best.read_bytes()[:5000])
+    fails("evaluate", "--checkpoint", cut, "--data", toy_root, message="cut.safetensors")
+    root = tmp_path / "kitchen"
+    shutil.copytree(toy_root, root)
+    video = next(root.glob("videos_640x360/*/*.MP4"))
+    video.write_bytes(b"")
+    fails("predict", video, "--checkpoint", run, message=video.name)
+    for path in root.glob("videos_640x360/*/*.MP4"):
+        path.write_bytes(b"")
+    fails("evaluate", "--checkpoint", run, "--data", root, "--out", tmp_path / "e", message="segment ")
+    assert not (tmp_path / "e").exists()
+    fails("submit", "--checkpoint", run, "--data", root, "--out", tmp_path / "z.zip", message="segment ")
+    assert not (tmp_path / "z.zip").exists()
+
+
+def test_the_baseline_needs_weights_or_a_clear_wish(toy_root, tmp_path):
+    """Without a network (here: a proxy that nobody listens on) the reason and the way out are told."""
+    words = ("train", "--recipe", "frames16", "--data", toy_root, "--out", tmp_path / "run", "--debug")
+    no_network = {"EGOCHEF_CACHE": str(tmp_path / "cache"), "https_proxy": "http://127.0.0.1:9", "no_proxy": ""}
+    fails(*words, message="--init none", environment=os.environ | no_network)
+    assert not (tmp_path / "run").exists()
+
+
+def test_output_that_cannot_be_written(run, toy_root, tmp_path):
+    (tmp_path / "file").write_text("")
+    fails(
+        "evaluate",
+        "--checkpoint",
+        run,
+        "--data",
+        toy_root,
+        "--out",
+        tmp_path / "file",
+        message="cannot be written",
+    )
+
+
+def test_ctrl_c_leaves_nothing_half_written(toy_root, tmp_path):
+    out = tmp_path / "kitchen"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "egochef", "toy", "--out", out, "--segments", "3000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.strip().splitlines()[-1].startswith("egochef: stopped")
+    assert "Traceback" not in errors
+    assert not out.exists()
+
+
+def test_traceback_on_request(tmp_path):
+    done = egochef("toy", "--out", Path(__file__).parent, "--traceback")
+    assert done.returncode == 1 and "Traceback" in done.stderr

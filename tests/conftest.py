@@ -1,0 +1,50 @@
+"""What the tests share. Where something that a test needs is missing, it skips visibly; in CI it fails."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def need(present: bool, what: str) -> None:
+    """Skip the test that lacks `what`, or fail it where everything must be there (EGOCHEF_REQUIRE_ALL)."""
+    if present:
+        return
+    if os.environ.get("EGOCHEF_REQUIRE_ALL"):
+        pytest.fail(f"needs {what}, and EGOCHEF_REQUIRE_ALL is set")
+    pytest.skip(f"needs {what}")
+
+
+@pytest.fixture(scope="session")
+def ek100_annotations() -> Path:
+    """The official EK-100 annotation files (CC BY-NC 4.0, not carried by the project)."""
+    folder = SHARED / "ek100" / "annotations"
+    need(folder.is_dir(), f"the EK-100 annotations in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ek100_clips() -> Path:
+    """Three real EK-100 segments as videos (CC BY-NC 4.0, not carried by the project)."""
+    folder = SHARED / "ek100" / "clips"
+    need(folder.is_dir(), f"the EK-100 clips in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def odd_videos() -> Path:
+    """Odd and broken videos from other projects' test suites."""
+    folder = SHARED / "videos" / "odd"
+    need(folder.is_dir(), f"the odd videos in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny ToyKitchen. Tests read it; one that changes it takes a copy."""
+    from egochef.toykitchen import ToyConfig, draw_kitchen
+
+    root = tmp_path_factory.mktemp("toy") / "kitchen"
+    return draw_kitchen(root, ToyConfig(preset="small", num_segments=36, seed=7))

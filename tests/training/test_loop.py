@@ -1,0 +1,258 @@
+"""Training on a tiny drawn kitchen: it learns, resumes, leaves frozen parts alone, counts what it cannot read."""
+
+import dataclasses
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from egochef.clip import ClipSpec
+from egochef.data.annotations import find_videos, open_data_folder, read_split
+from egochef.data.transforms import Augment
+from egochef.errors import InputError
+from egochef.files import write_json
+from egochef.model.checkpoint import load_checkpoint, read_tensors
+from egochef.model.recogniser import ModelConfig
+from egochef.recipes import find_recipe, toy
+from egochef.records import to_dict
+from egochef.training.config import TrainConfig, debug, with_encoder, with_init
+from egochef.training.loop import spread, train
+from egochef.training.runfiles import read_log
+
+TINY = dataclasses.replace(
+    with_encoder(TrainConfig(recipe="tiny"), "efficientnet_lite0"),
+    model=ModelConfig(encoder="efficientnet_lite0", hidden_size=8),
+    clip=ClipSpec(num_frames=2, image_size=64, resize_size=64, mean=(0.498,) * 3, std=(0.502,) * 3),
+    epochs=2,
+    batch_size=4,
+    micro_batch=3,
+    lr=1e-3,
+    warmup_epochs=0.5,
+    precision="fp32",
+    num_workers=0,
+    max_train_segments=8,
+    max_validation_segments=4,
+)
+HEADS = dataclasses.replace(TINY, feature_views=2, epochs=4, augment=Augment(cutmix_alpha=0.0))
+
+
+def steps(run):
+    keep = ("epoch", "step", "lr", "loss", "verb_loss", "noun_loss", "grad_norm")
+    return [{name: line[name] for name in keep} for line in read_log(run) if line["kind"] == "step"]
+
+
+def same_weights(a, b):
+    first, second = load_checkpoint(a)[0].state_dict(), load_checkpoint(b)[0].state_dict()
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def trained(toy_root, tmp_path_factory):
+    run = tmp_path_factory.mktemp("run") / "run"
+    return run, train(TINY, toy_root, run)
+
+
+def test_what_a_run_leaves(trained):
+    run, progress = trained
+    assert (progress.epoch, progress.step, progress.finished) == (2, 4, True)
+    assert sorted(path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()) == [
+        "checkpoints/best.safetensors",
+        "checkpoints/last/epoch-0002.safetensors",
+        "config.json",
+        "log.jsonl",
+    ]
+    lines = list(read_log(run))
+    assert [line["kind"] for line in lines] == ["step", "step", "evaluation"] * 2
+    assert all(line["num_clips"] == 4 and line["loss"] > 0 for line in lines if line["kind"] == "step")
+    _, about = load_checkpoint(run)
+    assert about.clip == TINY.clip and about.recipe == "tiny" and about.initial_weights == "imagenet"
+    assert about.taxonomy.num_nouns == 300
+    assert about.scores["all_action_accuracy_at_1"] == progress.best_score
+
+
+def test_frozen_batchnorm_is_bit_identical_and_the_rest_is_trained(trained):
+    from egochef.model.encoders import build_encoder
+    from egochef.model.weights import load_initial_weights
+
+    encoder = build_encoder("efficientnet_lite0")
+    load_initial_weights(encoder, "efficientnet_lite0", "imagenet")
+    after = load_checkpoint(trained[0])[0].encoder
+    norms = {name for name, module in encoder.named_modules() if isinstance(module, torch.nn.BatchNorm2d)}
+    assert len(norms) > 40
+    changed = set()
+    for name, tensor in encoder.state_dict().items():
+        if not torch.equal(tensor, after.state_dict()[name]):
+            changed.add(name.rpartition(".")[0])
+    assert changed and not changed & norms
+
+
+def test_the_same_seed_gives_the_same_run(trained, toy_root, tmp_path):
+    again = tmp_path / "again"
+    train(TINY, toy_root, again)
+    assert steps(again) == steps(trained[0])
+    assert same_weights(again, trained[0])
+
+
+def test_accumulation_is_the_same_step(toy_root, tmp_path):
+    """Without CutMix and dropout, micro-batches of 1 and of 4 give the same step of 4 clips."""
+    model = dataclasses.replace(TINY.model, temporal_dropout=0.0, head_dropout=0.0)
+    plain = dataclasses.replace(TINY, model=model, augment=Augment(cutmix_alpha=0.0), epochs=1)
+    for size in (1, 4):
+        train(dataclasses.replace(plain, micro_batch=size), toy_root, tmp_path / str(size))
+    one, four = steps(tmp_path / "1"), steps(tmp_path / "4")
+    assert one[0]["loss"] == pytest.approx(four[0]["loss"], rel=1e-5)
+    assert one[0]["grad_norm"] == pytest.approx(four[0]["grad_norm"], rel=1e-3)
+
+
+@pytest.mark.parametrize("config", [TINY, HEADS], ids=["video", "features"])
+def test_a_killed_run_goes_on_the_same_way(config, toy_root, tmp_path):
+    """A real process is killed in its second epoch; going on from the first one's end gives the same weights."""
+    config = dataclasses.replace(config, epochs=3)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train(config, toy_root, whole)
+    write_json(tmp_path / "config.json", to_dict(config))
+    command = [sys.executable, "-m", "egochef", "train", "--config", tmp_path / "config.json"]
+    command += ["--data", toy_root, "--out", killed]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        log = killed / "log.jsonl"
+        if log.is_file() and '"epoch": 2' in log.read_text():
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.002)
+    assert process.wait() == -signal.SIGKILL
+    states = sorted(path.name for path in (killed / "checkpoints" / "last").iterdir())
+    assert "epoch-0003.safetensors" not in states
+    train(config, toy_root, killed, resume=True)
+    assert steps(killed) == steps(whole)
+    last = "checkpoints/last/epoch-0003.safetensors"
+    first, second = read_tensors(whole / last)[0], read_tensors(killed / last)[0]
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_heads_on_kept_features_leave_the_encoder_alone_and_learn(toy_root, tmp_path):
+    model = dataclasses.replace(HEADS.model, hidden_size=32, temporal_dropout=0.0, head_dropout=0.0)
+    config = dataclasses.replace(HEADS, model=model, epochs=25, lr=1e-2, patience=25)
+    train(config, toy_root, tmp_path / "run")
+    losses = [line["loss"] for line in steps(tmp_path / "run")]
+    assert losses[-1] < 0.6 * losses[0]
+    tensors, _ = read_tensors(tmp_path / "run" / "checkpoints" / "last" / "epoch-0025.safetensors")
+    assert not any(name.startswith("optimiser.encoder") for name in tensors)
+
+
+def test_early_stopping(toy_root, tmp_path):
+    config = dataclasses.replace(HEADS, epochs=50, lr=1e-7, patience=2)
+    progress = train(config, toy_root, tmp_path / "run")
+    assert progress.epoch == progress.best_epoch + 2 < 50
+
+
+def test_training_on_validation_too(toy_root, tmp_path):
+    config = dataclasses.replace(HEADS, train_on=("train", "validation"), epochs=2)
+    progress = train(config, toy_root, tmp_path / "run")
+    assert progress.best_epoch == 2
+    assert load_checkpoint(tmp_path / "run")[1].train_on == ("train", "validation")
+    assert {line["kind"] for line in read_log(tmp_path / "run")} == {"step"}
+
+
+def test_a_run_is_not_overwritten(trained, toy_root):
+    with pytest.raises(InputError, match="holds a run already"):
+        train(TINY, toy_root, trained[0])
+    with pytest.raises(InputError, match="started with epochs = 2, not 3"):
+        train(dataclasses.replace(TINY, epochs=3), toy_root, trained[0], resume=True)
+
+
+def test_resuming_a_finished_run_does_nothing(trained, toy_root):
+    before = (trained[0] / "log.jsonl").read_text()
+    assert train(TINY, toy_root, trained[0], resume=True) == trained[1]
+    assert (trained[0] / "log.jsonl").read_text() == before
+
+
+def test_a_folder_with_something_else_is_left_alone(toy_root, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="exists and is not a run"):
+        train(TINY, toy_root, tmp_path)
+
+
+def test_a_broken_video_is_replaced_and_counted(toy_root, tmp_path, caplog):
+    root = tmp_path / "kitchen"
+    shutil.copytree(toy_root, root)
+    folder = open_data_folder(root)
+    chosen = spread(read_split(folder, "train"), TINY.max_train_segments)
+    bad = chosen[0].video_id
+    path = find_videos(folder, chosen)[bad]
+    path.write_bytes(path.read_bytes()[:500])
+    progress = train(TINY, root, tmp_path / "run")
+    assert progress.finished
+    assert any(bad in message and "training samples could not be read" in message for message in caplog.messages)
+
+
+def test_too_many_broken_videos_stop_the_run(toy_root, tmp_path):
+    root = tmp_path / "kitchen"
+    shutil.copytree(toy_root, root)
+    folder = open_data_folder(root)
+    for path in find_videos(folder, read_split(folder, "train")).values():
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="could not be read"):
+        train(TINY, root, tmp_path / "run")
+
+
+def test_random_weights_train_everything(toy_root, tmp_path):
+    config = dataclasses.replace(with_init(TINY, "none"), epochs=1)
+    train(config, toy_root, tmp_path / "run")
+    encoder = load_checkpoint(tmp_path / "run")[0].encoder
+    tracked = [module.num_batches_tracked for module in encoder.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert all(count > 0 for count in tracked)
+
+
+def test_recipes_are_the_published_ones():
+    for name, num_frames in (("frames16", 16), ("frames32", 32)):
+        config = find_recipe(name)
+        assert config.recipe == name
+        assert config.clip == ClipSpec(num_frames=num_frames)
+        assert config.model == ModelConfig()
+        assert (config.batch_size, config.lr, config.weight_decay) == (100, 1.5e-4, 1e-4)
+        assert (config.label_smoothing, config.augment.cutmix_alpha) == (0.1, 1.0)
+        assert (config.epochs, config.warmup_epochs, config.patience) == (50, 3, 10)
+    assert toy().clip.image_size >= 160
+    with pytest.raises(InputError, match="expected one of frames16, frames32, toy"):
+        find_recipe("frames64")
+
+
+def test_debug_is_small(toy_root, tmp_path):
+    config = debug(toy())
+    assert config.epochs <= 2 and config.max_train_segments <= 32
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 0},
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"train_on": ("test",)},
+        {"train_on": ()},
+        {"precision": "fp8"},
+    ],
+)
+def test_wrong_settings(change):
+    with pytest.raises(InputError):
+        dataclasses.replace(TINY, **change)
+
+
+def test_a_random_encoder_cannot_be_frozen():
+    with pytest.raises(InputError, match="has to be trained"):
+        with_init(toy(), "none")
+
+
+def test_log_is_json_even_when_numbers_are_not_finite(tmp_path):
+    from egochef.training.runfiles import RunLog
+
+    run_log = RunLog(tmp_path, 0)
+    run_log.write(kind="step", epoch=1, loss=float("nan"))
+    run_log.close()
+    assert json.loads((tmp_path / "log.jsonl").read_text()) == {"kind": "step", "epoch": 1, "loss": None}
