@@ -29,7 +29,7 @@ lint: setup  ## style, types, layers
 
 bench: setup  ## the measured numbers of the README, as JSON files (half an hour)
 	mkdir -p outputs
-	for name in decode submission temporal; do \
+	for name in decode submission workers temporal; do \
 		$(BIN)/python benchmarks/$$name.py > outputs/$$name.json && mv outputs/$$name.json benchmarks/results/ || exit 1; done
 
 clean:

@@ -27,13 +27,13 @@ def toy() -> TrainConfig:
         model=ModelConfig(hidden_size=256),
         clip=ClipSpec(num_frames=16, image_size=160, resize_size=160),
         augment=Augment(crop_scale=(0.85, 1.0), crop_ratio=(0.9, 1.1), flip=0.0, greyscale=0.0, cutmix_alpha=0.0),
-        epochs=40,
+        epochs=30,
         batch_size=32,
         lr=1e-3,
         weight_decay=1e-2,
         warmup_epochs=2.0,
-        patience=15,
-        feature_views=3,
+        patience=10,
+        feature_views=2,
     )
     return with_encoder(config, "efficientnet_lite0")
 
