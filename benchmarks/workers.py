@@ -3,7 +3,7 @@
     python benchmarks/workers.py [--data ROOT] > benchmarks/results/workers.json
 
 Without --data it draws a small kitchen. Two workers read training clips of 16 frames at 224 px for as many batches as
-an epoch of 2,000 clips has; their resident memory is read from /proc along the way (Linux). Prints one JSON object.
+an epoch of 800 clips has; their resident memory is read from /proc along the way (Linux). Prints one JSON object.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from egochef.data.transforms import Augment
 from egochef.runtime import describe_machine
 from egochef.toykitchen import ToyConfig, draw_kitchen
 
-NUM_WORKERS, MICRO_BATCH, NUM_CLIPS = 2, 8, 2000
+NUM_WORKERS, MICRO_BATCH, NUM_CLIPS = 2, 8, 800
 
 
 def resident_mib(pid: int) -> float:

@@ -27,6 +27,8 @@ from egochef.video.draw import draw_sheet
 log = logging.getLogger(__name__)
 
 NUM_FRAMES = (16, 32)
+NUM_SEGMENTS = 280
+"""drawn for the demo: enough to learn the small kitchen, few enough for minutes"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class DemoResult:
 
 
 def run_demo(out: Path, *, seed: int = 0, num_segments: int | None = None) -> DemoResult:
-    """Draw, train at 16 and 32 frames, evaluate both and their ensemble, submit, predict.
+    """Draw (`num_segments`, or NUM_SEGMENTS), train at 16 and 32 frames, evaluate both and their ensemble, submit, predict.
 
     Raises:
         InputError: the folder cannot be written, or holds something else.
@@ -59,8 +61,7 @@ def run_demo(out: Path, *, seed: int = 0, num_segments: int | None = None) -> De
 
     data = out / "data"
     if not data.exists():
-        config = ToyConfig(preset="small", seed=seed)
-        draw_kitchen(data, dataclasses.replace(config, num_segments=num_segments) if num_segments else config)
+        draw_kitchen(data, ToyConfig(preset="small", seed=seed, num_segments=num_segments or NUM_SEGMENTS))
     done("draw")
     folder = open_data_folder(data)
 

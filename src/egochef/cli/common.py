@@ -33,13 +33,16 @@ def add_models(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="saved scores; several are an ensemble",
     )
-    parser.add_argument("--views", type=int, default=1, metavar="N", help="clips a segment, averaged")
+    parser.add_argument("--views", type=int, default=1, metavar="N", help="clips a segment, averaged (default: 1)")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps (default: the best there is)")
     parser.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="of the matrix products"
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        default="auto",
+        help="of the matrix products (default: auto)",
     )
 
 

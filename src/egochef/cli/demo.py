@@ -13,9 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default = Path("outputs", "demo")
     parser.add_argument("--out", type=Path, default=default, metavar="DIR", help=f"(default: {default})")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything (default: 0)")
-    parser.add_argument(
-        "--segments", type=int, metavar="N", help="segments to draw (default: as the small kitchen has)"
-    )
+    parser.add_argument("--segments", type=int, metavar="N", help="segments to draw (default: 280)")
     add_json(parser)
 
 

@@ -62,7 +62,7 @@ class Light:
     """A tint, a map of brighter and darker patches that drifts, and a brightness that changes slowly."""
 
     patches: np.ndarray
-    """(2 H, 2 W, 4) uint8, `BASE` where the light is full"""
+    """(2 H, 2 W, 3) uint8, `BASE` where the light is full"""
     corners: np.ndarray
     """(F, 2) int: y and x of the part of the map that lies over each frame"""
     brightness: np.ndarray
@@ -71,7 +71,7 @@ class Light:
     BASE = 200
 
     def over(self, frame: np.ndarray, number: int, gain: float) -> np.ndarray:
-        """Frame `number`, (H, W, 4) uint8, lit."""
+        """Frame `number`, (H, W, 3) uint8, lit."""
         y, x = self.corners[number]
         part = self.patches[y : y + frame.shape[0], x : x + frame.shape[1]]
         return cv2.multiply(frame, part, scale=gain * float(self.brightness[number]) / self.BASE)
@@ -83,10 +83,10 @@ def light_path(plan: VideoPlan, difficulty: Difficulty, size_px: tuple[int, int]
     times_s = frame_times(plan)
     drift_x, drift_y, flow = (waves(rng, times_s, 0.05, 0.5) for _ in range(3))
     warmth, green = difficulty.light * rng.uniform(-1, 1, 2)
-    tint = np.array([1 + 0.5 * warmth, 1 + 0.15 * green, 1 - 0.5 * warmth, 1.0])
+    tint = np.array([1 + 0.5 * warmth, 1 + 0.15 * green, 1 - 0.5 * warmth])
     width, height = size_px
     patches = cv2.resize(rng.uniform(-1, 1, (5, 7)), (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC)
-    lit = Light.BASE * (1 + 0.9 * difficulty.light * patches[..., None]) * tint  # (2 H, 2 W, 4)
+    lit = Light.BASE * (1 + 0.9 * difficulty.light * patches[..., None]) * tint  # (2 H, 2 W, 3)
     return Light(
         patches=np.clip(lit, 0, 255).astype(np.uint8),
         corners=np.round(np.stack([height * (0.5 + 0.45 * drift_y), width * (0.5 + 0.45 * drift_x)], 1)).astype(int),

@@ -79,7 +79,7 @@ class ToyConfig:
     difficulty: str = "normal"
     """easy, normal or hard"""
     preset: str = "full"
-    """full (17 verbs, 40 nouns) or small (8 verbs, 8 nouns, short segments)"""
+    """full (17 verbs, 39 nouns) or small (8 verbs, 8 nouns, short segments)"""
     width_px: int = 456
     """of the videos, even"""
     height_px: int = 256

@@ -36,7 +36,7 @@ class Renderer:
         self.light = light_path(plan, self.difficulty, self.size_px)
         self.flicker = rng.uniform(-1, 1, plan.num_frames)
         self.soft = bool(rng.uniform() < self.difficulty.blur)
-        grain = rng.integers(0, 2 * self.difficulty.noise + 1, (config.height_px + 64, config.width_px + 64, 4))
+        grain = rng.integers(0, 2 * self.difficulty.noise + 1, (config.height_px + 64, config.width_px + 64, 3))
         self.grain, self.grain_at = grain.astype(np.uint8), rng.integers(0, 64, (plan.num_frames, 2))
         self.scenes: dict[int, Scene] = {}
         """by number of the act: those that are in sight"""
@@ -52,6 +52,8 @@ class Renderer:
         camera = self.cameras[number]
         picture = cv2.warpAffine(self.world, camera, self.size_px, borderMode=cv2.BORDER_REPLICATE)
         for act_number, scene in self.scenes.items():
+            if act_number < index < len(acts) and time_s >= acts[index].start_s:
+                continue  # the camera has turned away from it
             whole = compose(camera, scenery.at_spot(acts[act_number].spot, scene.matrix))
             before, now, after = (self._moving(act_number, number + step) for step in (-1, 0, 1))
             draw(picture, now, whole, _smears(before, now, after, self.difficulty.shutter * whole[:, :2]))
@@ -93,11 +95,11 @@ class Renderer:
             picture = cv2.blur(picture, (min(MAX_SMEAR_PX, round(float(pan_px))), 1))
         if self.soft:
             picture = cv2.GaussianBlur(picture, (3, 3), 0.9)
-        picture = self.light.over(picture, number, gain)
+        picture = self.light.over(cv2.cvtColor(picture, cv2.COLOR_RGBA2RGB), number, gain)
         if self.difficulty.noise:
             y, x = self.grain_at[number]
             picture = cv2.add(picture, self.grain[y : y + self.size_px[1], x : x + self.size_px[0]])
-        return cv2.cvtColor(picture, cv2.COLOR_RGBA2RGB)
+        return picture
 
     def _gain(self, time_s: float, index: int) -> float:
         """Brightness of the scene; in a gap it goes over from one act's to the next one's."""
@@ -139,8 +141,9 @@ def _smears(before: list[Placement], now: list[Placement], after: list[Placement
     smears: list[Point] = []
     for item in now:
         if item.name in earlier and item.name in later:
-            way_x, way_y = np.abs(matrix @ (later[item.name] - earlier[item.name]).mean(0)).tolist()
-            smears.append((min(MAX_SMEAR_PX, 0.5 * way_x), min(MAX_SMEAR_PX, 0.5 * way_y)))
+            step = later[item.name] - earlier[item.name]  # (4, 2)
+            way_x, way_y = np.abs(matrix @ (step[0] + step[2])).tolist()  # four times the way of the middle
+            smears.append((min(MAX_SMEAR_PX, 0.25 * way_x), min(MAX_SMEAR_PX, 0.25 * way_y)))
         else:
             smears.append((0.0, 0.0))
     return smears

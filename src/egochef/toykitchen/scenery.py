@@ -114,7 +114,7 @@ def clear_spot(world: np.ndarray, clean: np.ndarray, spot: int) -> None:
 def occluder(rng: np.random.Generator) -> list[Placement]:
     """Something dark and out of focus in the foreground, in scene coordinates."""
     color: Color = tuple(int(c) for c in rng.integers(40, 110, 3))  # type: ignore[assignment]
-    canvas = Canvas(-50, -120, 50, 120)
+    canvas = Canvas(-100, -120, 100, 120)
     if rng.uniform() < 0.5:
         canvas.limb((0, -40), (0, 110), 30, 34, color)
         canvas.limb((0, -84), (0, -40), 11, 14, color)
