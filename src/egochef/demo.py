@@ -45,7 +45,7 @@ class DemoResult:
 
 
 def run_demo(out: Path, *, seed: int = 0, num_segments: int | None = None) -> DemoResult:
-    """Draw (`num_segments`, or NUM_SEGMENTS), train at 16 and 32 frames, evaluate both and their ensemble, submit, predict.
+    """Draw `num_segments` (or NUM_SEGMENTS), train at 16 and 32 frames, evaluate, submit, predict.
 
     Raises:
         InputError: the folder cannot be written, or holds something else.

@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"time: {sum(result.seconds.values()):.0f} s")
     places = {
         "data/": "the kitchen, in EK-100's layout",
-        "run16/, run32/": "the two runs",
+        "run16/": "the 16-frame run",
+        "run32/": "the 32-frame run",
         "evaluation/": "metrics.json and scores.npz of both and of the ensemble",
         "submission.zip": "what the competition takes",
         "predictions.jsonl": "actions over a video's time",

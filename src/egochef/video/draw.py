@@ -47,7 +47,7 @@ def draw_sheet(path: Path, rows: Sequence[tuple[Path, float, float, str, str]], 
         sheet.paste(strip, (0, top))
         top += strip.height
     with atomic_path(path) as temporary:
-        sheet.save(temporary)
+        sheet.quantize(256).save(temporary, optimize=True)  # a third of the size, and looks the same
 
 
 def _thumbnail(frame: np.ndarray) -> Image.Image:
