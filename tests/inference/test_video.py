@@ -51,7 +51,19 @@ def test_windows_cover_the_video_and_equal_clips(engine, video):
 def test_a_video_shorter_than_the_window_is_one_window(engine, video):
     told = list(recognise_video(engine, video, window_s=1000.0))
     assert len(told) == 1
-    assert told[0].stop_s > probe(video).duration_s / 2
+    assert (told[0].start_s, told[0].stop_s) == (0.0, probe(video).duration_s)
+
+
+def test_odd_short_videos_are_one_window(engine, odd_videos):
+    """No duration in the header, a single frame, four frames that stand still: one prediction each."""
+    for name, window_s in (
+        ("moviepy__media_no_duration.webm", 60.0),
+        ("*_1f.mp4", 2.0),
+        ("torchcodec*animated.gif", 2.0),
+    ):
+        (path,) = odd_videos.glob(name)
+        (told,) = recognise_video(engine, path, window_s=window_s)
+        assert 0 < told.stop_s < window_s
 
 
 def test_rank_is_the_brute_force():

@@ -78,9 +78,10 @@ def recognise_video(
             told = seen
             yield window()
     if seen < num_frames:  # a short video: T frames over all of it
-        frames = decode_at(path, centre_times(0.0, seen * step_s, num_frames)).frames
+        length_s = probe(path).duration_s or max(time_s for time_s, _ in iter_frames(path)) or step_s
+        frames = decode_at(path, centre_times(0.0, length_s, num_frames)).frames
         whole = engine.encode(eval_crop(frames, engine.clip)[None])[0]  # (T, D)
-        yield _classify(engine, list(whole), 0.0, seen * step_s)
+        yield _classify(engine, list(whole), 0.0, length_s)
     elif told < seen:
         yield window()
 
