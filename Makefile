@@ -9,7 +9,7 @@ setup: $(READY)  ## .venv with everything pinned
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,bench]"
 	touch $(READY)
 
 demo: setup  ## the whole main job on a toy kitchen, on a CPU, in minutes
@@ -27,10 +27,11 @@ lint: setup  ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup  ## the measured numbers of the README, as JSON files (half an hour)
+bench: setup  ## the measured numbers of the README, as JSON files (an hour)
 	mkdir -p outputs
-	for name in decode submission workers temporal; do \
+	for name in decode submission workers temporal store_formats features; do \
 		$(BIN)/python benchmarks/$$name.py > outputs/$$name.json && mv outputs/$$name.json benchmarks/results/ || exit 1; done
+	$(BIN)/egochef bench data --json > outputs/data.json && mv outputs/data.json benchmarks/results/
 
 clean:
 	rm -rf .venv outputs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 
 from egochef.clip import ClipSpec
-from egochef.data.annotations import find_videos, open_data_folder, read_split
+from egochef.data.annotations import open_data_folder, read_split
 from egochef.data.dataset import Batches, ClipDataset, Key, epoch_order, make_loader, split_evenly
+from egochef.data.frames import open_frames
 from egochef.data.transforms import Augment
 from egochef.runtime import describe_machine
 from egochef.toykitchen import ToyConfig, draw_kitchen
@@ -44,7 +45,7 @@ def measure(data: Path) -> dict[str, object]:
     torch.set_num_threads(1)
     folder = open_data_folder(data)
     segments = read_split(folder, "train")
-    dataset = ClipDataset(segments, find_videos(folder, segments), ClipSpec(), augment=Augment())
+    dataset = ClipDataset(segments, open_frames(folder, segments, ClipSpec().grid), ClipSpec(), augment=Augment())
     num_epochs = -(-NUM_CLIPS // len(segments))
     keys: list[Key] = [
         (e, p, int(i)) for e in range(num_epochs) for p, i in enumerate(epoch_order(len(segments), 0, e))

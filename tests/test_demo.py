@@ -13,6 +13,7 @@ def test_demo_runs_and_repeats_itself(tmp_path):
     names = {path.name for path in (tmp_path / "one").iterdir()}
     assert names == {
         "data",
+        "store",
         "run16",
         "run32",
         "evaluation",

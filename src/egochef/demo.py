@@ -1,6 +1,7 @@
 """The whole main job on a small kitchen that we draw: no data, no GPU, no network needed.
 
-In: a folder to fill. Out: in it, data/, run16/, run32/, evaluation/, submission.zip, predictions.jsonl and demo.png.
+In: a folder to fill. Out: in it, data/, store/, run16/, run32/, evaluation/, submission.zip, predictions.jsonl and
+demo.png.
 What is there already from an earlier, interrupted demo is gone on with.
 """
 
@@ -11,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from egochef.data.annotations import DataFolder, find_videos, open_data_folder, read_split
+from egochef.data.prepare import prepare
+from egochef.data.store import StoreSpec
 from egochef.engines.torch_engine import TorchEngine, load
 from egochef.files import write_json
 from egochef.inference.scoring import score_split, truth_of
 from egochef.inference.video import predict_videos
 from egochef.recipes import toy
+from egochef.runtime import num_cpus
 from egochef.scoring.ensemble import ensemble
 from egochef.scoring.metrics import evaluate
 from egochef.scoring.submission import SLS, SubmissionSummary, check_submission, write_submission
@@ -45,7 +49,7 @@ class DemoResult:
 
 
 def run_demo(out: Path, *, seed: int = 0, num_segments: int | None = None) -> DemoResult:
-    """Draw `num_segments` (or NUM_SEGMENTS), train at 16 and 32 frames, evaluate, submit, predict.
+    """Draw `num_segments` (or NUM_SEGMENTS), prepare them, train at 16 and 32 frames, evaluate, submit, predict.
 
     Raises:
         InputError: the folder cannot be written, or holds something else.
@@ -63,12 +67,16 @@ def run_demo(out: Path, *, seed: int = 0, num_segments: int | None = None) -> De
     if not data.exists():
         draw_kitchen(data, ToyConfig(preset="small", seed=seed, num_segments=num_segments or NUM_SEGMENTS))
     done("draw")
-    folder = open_data_folder(data)
+
+    store = out / "store"
+    prepare(data, store, StoreSpec(), num_workers=num_cpus())
+    done("prepare")
+    folder = open_data_folder(store)
 
     for num_frames in NUM_FRAMES:
         recipe = dataclasses.replace(toy(), seed=seed)
         recipe = dataclasses.replace(recipe, clip=dataclasses.replace(recipe.clip, num_frames=num_frames))
-        train(recipe, data, out / f"run{num_frames}", resume=True)
+        train(recipe, store, out / f"run{num_frames}", resume=True)
         done(f"train{num_frames}")
 
     engines = [load(out / f"run{num_frames}") for num_frames in NUM_FRAMES]
@@ -83,12 +91,13 @@ def run_demo(out: Path, *, seed: int = 0, num_segments: int | None = None) -> De
     summary = check_submission(path, ids, folder.taxonomy.num_verbs, folder.taxonomy.num_nouns)
     done("submit")
 
-    video = next(iter(find_videos(folder, read_split(folder, "validation")).values()))
+    drawn = open_data_folder(data)
+    video = next(iter(find_videos(drawn, read_split(drawn, "validation")).values()))
     num_predictions = len(list(predict_videos(engines[0], [video], log=out / "predictions.jsonl")))
     log.info("%d predictions for %s", num_predictions, video.name)
     done("predict")
 
-    draw_demo_sheet(folder, scores, out / "demo.png")
+    draw_demo_sheet(drawn, scores, out / "demo.png")
     result = DemoResult(metrics, majority_action(folder), summary, seconds)
     write_json(out / "demo.json", dataclasses.asdict(result))
     return result

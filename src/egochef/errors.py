@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     The command line prints the message in one line and exits with 1. Any other exception is our own fault.
     """
+
+
+class FrameError(InputError):
+    """Frames of a segment cannot be had, from its video or from a store."""

@@ -41,11 +41,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=f".part{path.suffix}")
         os.close(handle)
         temporary = Path(name)
-        os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101  mkstemp gives 0600
         yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101  mkstemp gives 0600, and so do some libraries
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except FileNotFoundError as error:
+        if temporary is None or error.filename not in (str(temporary), temporary):
+            raise
+        raise InputError(f"{path}: its temporary file is gone. Is another egochef at work in this folder?") from error
     except OSError as error:
         if error.errno not in _PLACE_IS_WRONG:
             raise

@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 from egochef.clip import ClipSpec
 from egochef.data.transforms import Augment
 from egochef.errors import InputError
+from egochef.model.checkpoint import Checkpoint
 from egochef.model.recogniser import ModelConfig
-from egochef.training.config import TrainConfig, with_encoder
+from egochef.training.config import TrainConfig, load_config, with_encoder
 
 
 def frames16() -> TrainConfig:
@@ -50,3 +52,14 @@ def find_recipe(name: str) -> TrainConfig:
     if name not in RECIPES:
         raise InputError(f"unknown recipe {name!r}, expected one of {', '.join(RECIPES)}")
     return RECIPES[name]()
+
+
+def augment_of(checkpoint: Path, about: Checkpoint) -> Augment:
+    """How clips were changed when a checkpoint was trained: by its run's config, else by its recipe, else the default.
+
+    Args:
+        checkpoint: what a `--checkpoint` names: a run's folder, or a file.
+    """
+    if (checkpoint / "config.json").is_file():
+        return load_config(checkpoint / "config.json").augment
+    return RECIPES[about.recipe]().augment if about.recipe in RECIPES else Augment()

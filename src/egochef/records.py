@@ -18,6 +18,18 @@ def to_dict(record: Any) -> dict[str, Any]:
     return dataclasses.asdict(record)
 
 
+def to_flat_dict(record: Any) -> dict[str, Any]:
+    """The same with the fields of inner records under names such as `clip.num_frames`, to compare two records."""
+    return _flatten(to_dict(record), "")
+
+
+def _flatten(value: dict[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, item in value.items():
+        flat |= _flatten(item, f"{prefix}{name}.") if isinstance(item, dict) else {prefix + name: item}
+    return flat
+
+
 def from_dict(kind: type[Record], value: Any, where: str) -> Record:
     """Build `kind` from plain JSON values; missing fields take their defaults.
 

@@ -1,5 +1,6 @@
 """Where and how numbers are computed: device, precision, seeds, processors."""
 
+import ctypes
 import os
 import platform
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import torch
 
 from egochef.errors import InputError
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
@@ -65,6 +67,18 @@ def seed_torch(*key: int) -> None:
 def num_cpus() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def keep_freed_memory() -> None:
+    """Let this process use the memory again that it frees, instead of giving it back to the system at once.
+
+    A data worker takes and frees megabytes for every clip; with glibc's defaults each of them comes as 800 page faults,
+    a third of the time that cropping takes. Nothing happens where the C library is another one.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
 
 
 def describe_machine() -> dict[str, str | int]:

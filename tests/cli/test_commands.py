@@ -126,6 +126,30 @@ def test_predict(run, toy_root, tmp_path):
     assert told["predictions"] == lines
 
 
+def test_features_and_training_from_them(run, toy_root, tmp_path):
+    kept, heads = tmp_path / "F", tmp_path / "heads"
+    words = ("features", "--checkpoint", run, "--data", toy_root, "--out", kept, "--views", 1)
+    done = egochef(*words, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["num_views"], told["num_made"]) == (1, 2)
+    assert told["spec"]["clip"] == json.loads((run / "config.json").read_text())["clip"]
+    assert told["spec"]["augment"] == json.loads((run / "config.json").read_text())["augment"]
+    again = egochef(*words)
+    assert again.returncode == 0 and "0 views made now" in again.stdout
+    fails(*words, "--num-frames", 8, message="the checkpoint tells it")
+    fails(*words, "--train-on", "test", message="train_on")
+    train = ("train", "--recipe", "frames16", "--hidden-size", 16, "--epochs", 2, "--data", kept, "--out", heads)
+    for flag, value in (("--num-frames", 8), ("--encoder", "resnet50"), ("--init", "none")):
+        fails(*train, flag, value, message=f"made with {flag}")
+    done = egochef(*train)
+    assert done.returncode == 0, done.stderr
+    assert egochef("evaluate", "--checkpoint", heads, "--data", toy_root).returncode == 0
+    fails("evaluate", "--checkpoint", heads, "--data", kept, message="holds features, not pictures")
+    fails("features", "--recipe", "toy", "--data", kept, "--out", tmp_path / "G", message="holds features already")
+    fails("features", "--recipe", "toy", "--init", "none", "--data", toy_root, "--out", tmp_path, message="--init none")
+
+
 def test_missing_things_are_one_line(run, toy_root, tmp_path):
     train = ("train", "--recipe", "toy", "--out", tmp_path / "run")
     fails(*train, "--data", tmp_path / "nowhere", message="no such folder")
@@ -195,6 +219,7 @@ def test_ctrl_c_leaves_nothing_half_written(toy_root, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells take it away in the background
     )
     time.sleep(5)
     process.send_signal(signal.SIGINT)

@@ -1,12 +1,17 @@
 """Batches of clips: the same whatever the workers, complete, and honest about what could not be read."""
 
+import os
 import shutil
+import signal
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from egochef.clip import ClipSpec
+from egochef.data import store
 from egochef.data.annotations import find_videos, open_data_folder, read_split
 from egochef.data.dataset import (
     MAX_FAILED,
@@ -16,11 +21,14 @@ from egochef.data.dataset import (
     FailureCount,
     epoch_order,
     make_loader,
+    on_device,
     split_evenly,
 )
+from egochef.data.frames import VideoFrames, open_frames
+from egochef.data.prepare import prepare
+from egochef.data.store import StoreSpec
 from egochef.data.transforms import Augment
-from egochef.errors import InputError
-from egochef.video.decode import VideoError
+from egochef.errors import FrameError, InputError
 
 CLIP = ClipSpec(num_frames=4, image_size=64, resize_size=72)
 
@@ -31,7 +39,7 @@ def train(toy_root):
     segments = read_split(folder, "train")
     segments = segments[:6] + segments[-6:]
     assert segments[0].video_id != segments[-1].video_id
-    return segments, find_videos(folder, segments)
+    return segments, VideoFrames(segments, find_videos(folder, segments), CLIP.grid)
 
 
 def batches_of(dataset, num_workers, epoch=1):
@@ -57,8 +65,8 @@ def test_epochs_and_seeds_change_the_clips(train):
 
 
 def test_evaluation_clips_are_fixed_and_carry_labels(train):
-    segments, videos = train
-    dataset = ClipDataset(segments, videos, CLIP)
+    segments, frames = train
+    dataset = ClipDataset(segments, frames, CLIP)
     batch = batches_of(dataset, 0)[0]
     assert batch.colour is None
     assert batch.verb.tolist() == [segment.verb for segment in segments[:5]]
@@ -75,7 +83,7 @@ def test_several_views_see_other_moments(train):
 
 def test_one_decode_a_frame(train, monkeypatch):
     """A batch asks the decoder once per clip, for the clip's frames and no more."""
-    import egochef.data.dataset as module
+    import egochef.data.frames as module
 
     asked = []
     decode = module.decode_at
@@ -87,16 +95,17 @@ def test_one_decode_a_frame(train, monkeypatch):
 @pytest.fixture
 def broken(train, tmp_path):
     """The first segment's video is cut off at its start."""
-    segments, videos = train
+    segments, frames = train
     bad = segments[0].video_id
     path = tmp_path / "bad.MP4"
-    path.write_bytes(videos[bad].read_bytes()[:300])
-    return segments, {**videos, bad: path}, bad
+    path.write_bytes(Path(frames.where(0)).read_bytes()[:300])
+    videos = {segment.video_id: Path(frames.where(place)) for place, segment in enumerate(segments)}
+    return segments, VideoFrames(segments, {**videos, bad: path}, CLIP.grid), bad
 
 
 def test_unreadable_training_samples_are_replaced_and_told(train, broken):
-    segments, videos, bad = broken
-    dataset = ClipDataset(segments, videos, CLIP, augment=Augment())
+    segments, frames, bad = broken
+    dataset = ClipDataset(segments, frames, CLIP, augment=Augment())
     sample = dataset[(0, 0, 0)]
     assert segments[sample.segment].video_id != bad
     assert sample.verb == segments[sample.segment].verb
@@ -105,9 +114,9 @@ def test_unreadable_training_samples_are_replaced_and_told(train, broken):
 
 
 def test_unreadable_evaluation_samples_are_errors(broken):
-    segments, videos, _ = broken
-    with pytest.raises(VideoError, match=rf"segment {segments[0].narration_id}: .*bad.MP4"):
-        ClipDataset(segments, videos, CLIP)[(0, 0, 0)]
+    segments, frames, _ = broken
+    with pytest.raises(FrameError, match=rf"segment {segments[0].narration_id}: .*bad.MP4"):
+        ClipDataset(segments, frames, CLIP)[(0, 0, 0)]
 
 
 def batch_with(num_samples, num_failures):
@@ -142,3 +151,84 @@ def test_a_missing_video_is_found_before_training(toy_root, tmp_path):
         path.unlink()
     with pytest.raises(InputError, match="and .* more of"):
         find_videos(folder, segments)
+
+
+class Stuck:
+    """Frames that never come for one segment: the process that reads it stops, as on a disk that does not answer."""
+
+    def __init__(self, frames, bad, how):
+        self.frames, self.bad, self.how, self.grid = frames, bad, how, frames.grid
+        self.num_candidates, self.where = frames.num_candidates, frames.where
+
+    def read(self, segment, places, cut=None):
+        if segment == self.bad:
+            os.kill(os.getpid(), self.how)
+        return self.frames.read(segment, places, cut)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_worker_that_dies_or_hangs_is_an_error_that_names_the_sample(train, how):
+    segments, frames = train
+    dataset = ClipDataset(segments, Stuck(frames, 4, how), CLIP)
+    keys = [(0, position, position % len(dataset)) for position in range(12)]
+    loader = make_loader(dataset, Batches(split_evenly(keys, 2)), num_workers=2, timeout_s=3)
+    started = time.monotonic()
+    with pytest.raises(
+        InputError, match=rf"segment {segments[4].narration_id} of .*{segments[4].video_id}.MP4"
+    ) as told:
+        list(loader)
+    assert ("killed" if how == signal.SIGKILL else "no data for 3 s") in str(told.value)
+    assert time.monotonic() - started < 30
+
+
+def test_a_worker_that_dies_while_its_batches_are_worked_on(train):
+    """The error comes where the next batch is asked for, not in the middle of the training step."""
+    segments, frames = train
+    dataset = ClipDataset(segments, Stuck(frames, 4, signal.SIGKILL), CLIP)
+    loader = make_loader(dataset, Batches([[(0, place, place)] for place in range(6)]), num_workers=1, timeout_s=60)
+    batches = iter(loader)
+    next(batches)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:  # the worker reads ahead, and dies
+        time.sleep(0.05)
+    with pytest.raises(InputError, match=rf"killed while reading segment {segments[4].narration_id} of"):
+        list(batches)
+
+
+def test_a_fault_in_a_worker_is_told_in_one_line(broken):
+    segments, frames, _ = broken
+    loader = make_loader(ClipDataset(segments, frames, CLIP), Batches([[(0, 0, 0)]]), num_workers=1)
+    with pytest.raises(FrameError, match=rf"^segment {segments[0].narration_id}: [^\n]*bad.MP4[^\n]*$"):
+        list(loader)
+
+
+def test_workers_hold_no_more_files_and_memory_as_they_go(toy_root, tmp_path, monkeypatch):
+    """From a store with more tars than a worker may keep open."""
+    prepare(toy_root, tmp_path / "store", StoreSpec())
+    folder = open_data_folder(tmp_path / "store")
+    segments = tuple(segment for split in ("train", "validation", "test") for segment in read_split(folder, split))
+    assert len({segment.video_id for segment in segments}) > 2
+    monkeypatch.setattr(store, "MAX_OPEN_FILES", 2)
+    dataset = ClipDataset(segments, open_frames(folder, segments, CLIP.grid), CLIP)
+    plan = Batches(split_evenly([(0, p, p % len(dataset)) for p in range(20 * len(dataset))], 6))
+    loader = make_loader(dataset, plan, num_workers=1)
+    num_tars, memory = [], []
+    for _ in loader:
+        ((pid, *_),) = loader._watched.at_work.tolist()
+        num_tars.append(
+            sum(
+                tmp_path in path.resolve().parents and path.resolve().suffix == ".tar"
+                for path in Path(f"/proc/{pid}/fd").iterdir()
+            )
+        )
+        memory.append(int(Path(f"/proc/{pid}/statm").read_text().split()[1]))
+    half = len(memory) // 2
+    assert 1 <= max(num_tars) <= 2
+    assert max(memory[half:]) < max(memory[:half]) + 2000  # pages: 8 MB
+
+
+def test_batches_on_the_device_are_the_same(train):
+    dataset = ClipDataset(*train, CLIP)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    moved = [batch.frames.cpu() for batch in on_device(batches_of(dataset, 0), device)]
+    assert all(torch.equal(a, b.frames) for a, b in zip(moved, batches_of(dataset, 0), strict=True))

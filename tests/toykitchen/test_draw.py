@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -54,6 +55,15 @@ def test_what_is_decoded_is_what_was_drawn(tiny_kitchen: Path):
     for number, drawn in enumerate(frames_of(plan, TINY)):
         if number % 25 == 0:
             assert np.abs(decoded[number].astype(int) - drawn).mean() < 8
+
+
+@pytest.mark.parametrize("gop", [12, 250])
+def test_key_frames_stand_where_they_are_asked_for(tmp_path: Path, gop: int):
+    root = draw_kitchen(tmp_path / "kitchen", replace(TINY, gop=gop, segment_s=2.5), num_workers=2)
+    for path in sorted((root / VIDEO_FOLDER).rglob("*.MP4")):
+        with av.open(str(path)) as container:
+            places = [number for number, frame in enumerate(container.decode(video=0)) if frame.key_frame]
+            assert places == list(range(0, container.streams.video[0].frames, gop))
 
 
 def test_our_reader_reads_it(tiny_kitchen: Path):
@@ -126,7 +136,13 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, workers: str
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_ctrl_c_leaves_nothing(tmp_path: Path, workers: str):
     command = [*COMMAND, str(tmp_path / "kitchen"), "--workers", workers]
-    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells take it away in the background
+    )
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".kitchen*/videos_640x360/*/.*")):  # until a video is being written
         assert process.poll() is None and time.monotonic() < deadline

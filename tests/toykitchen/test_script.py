@@ -113,6 +113,18 @@ def test_the_plan_depends_on_the_seed_alone():
     assert easy == hard, "the difficulty changes the pictures, not the plan"
 
 
+@pytest.mark.parametrize("preset", ["full", "small"])
+def test_the_length_of_segments_can_be_set(preset: str):
+    plans = plan_kitchen(ToyConfig(seed=6, preset=preset, segment_s=2.5))
+    lengths = np.array([act.stop_s - act.start_s for plan in plans for act in plan.acts])
+    assert abs(np.median(lengths) - 2.5) < 0.05
+    assert np.mean((lengths >= 2) & (lengths <= 3)) > 0.97
+    usual = plan_kitchen(ToyConfig(seed=6, preset=preset))
+    assert [(act.verb, act.noun, act.seed) for plan in plans for act in plan.acts] == [
+        (act.verb, act.noun, act.seed) for plan in usual for act in plan.acts
+    ], "the same things are done"
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -122,6 +134,10 @@ def test_the_plan_depends_on_the_seed_alone():
         ({"difficulty": "mild"}, "'mild', expected one of easy, normal, hard"),
         ({"preset": "huge"}, "'huge', expected one of full, small"),
         ({"width_px": 101}, "width_px is 101"),
+        ({"gop": 0}, "gop is 0, expected a whole number from 1"),
+        ({"gop": 2.5}, "gop is 2.5, expected a whole number from 1"),
+        ({"segment_s": 0.1}, "segment_s is 0.1, expected 0.3 to 10.0 seconds"),
+        ({"segment_s": float("nan")}, "segment_s is nan, expected"),
     ],
 )
 def test_wrong_configurations_are_refused(wrong: dict, message: str):

@@ -14,13 +14,19 @@ import torch
 from egochef.clip import ClipSpec
 from egochef.data.annotations import find_videos, open_data_folder, read_split
 from egochef.data.transforms import Augment
+from egochef.engines.torch_engine import load
 from egochef.errors import InputError
 from egochef.files import write_json
-from egochef.model.checkpoint import load_checkpoint, read_tensors
+from egochef.inference.features import weights_sha256
+from egochef.inference.scoring import score_split, truth_of
+from egochef.model.checkpoint import load_checkpoint, read_tensors, write_tensors
+from egochef.model.encoders import build_encoder
 from egochef.model.recogniser import ModelConfig
+from egochef.model.weights import load_initial_weights
 from egochef.recipes import find_recipe, toy
 from egochef.records import to_dict
-from egochef.training.config import TrainConfig, debug, with_encoder, with_init
+from egochef.scoring.metrics import evaluate
+from egochef.training.config import TrainConfig, debug, load_config, with_encoder, with_init
 from egochef.training.loop import spread, train
 from egochef.training.runfiles import read_log
 
@@ -76,9 +82,6 @@ def test_what_a_run_leaves(trained):
 
 
 def test_frozen_batchnorm_is_bit_identical_and_the_rest_is_trained(trained):
-    from egochef.model.encoders import build_encoder
-    from egochef.model.weights import load_initial_weights
-
     encoder = build_encoder("efficientnet_lite0")
     load_initial_weights(encoder, "efficientnet_lite0", "imagenet")
     after = load_checkpoint(trained[0])[0].encoder
@@ -133,6 +136,100 @@ def test_a_killed_run_goes_on_the_same_way(config, toy_root, tmp_path):
     last = "checkpoints/last/epoch-0003.safetensors"
     first, second = read_tensors(whole / last)[0], read_tensors(killed / last)[0]
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def heads(toy_root, tmp_path_factory):
+    """A run on features of its own, judged by all of validation."""
+    run = tmp_path_factory.mktemp("heads") / "run"
+    return run, train(dataclasses.replace(HEADS, max_validation_segments=None), toy_root, run)
+
+
+def test_a_run_from_a_features_folder_is_the_same_run(heads, toy_root, tmp_path):
+    """The features that a run has made serve another: same steps, same weights, and what was decided is taken over."""
+    run, progress = heads
+    other = dataclasses.replace(
+        HEADS,
+        clip=ClipSpec(num_frames=8),
+        augment=Augment(),
+        model=ModelConfig(hidden_size=8),
+        feature_views=0,
+        max_validation_segments=None,
+    )
+    again = tmp_path / "again"
+    assert train(other, run / "features", again) == progress
+    assert steps(again) == steps(run)
+    assert same_weights(again, run)
+    config, (_, about) = load_config(again / "config.json"), load_checkpoint(again)
+    assert config == load_config(run / "config.json")
+    assert about == load_checkpoint(run)[1]
+    assert not (again / "features").exists()
+    assert train(other, run / "features", again, resume=True) == progress
+
+
+def test_the_validation_score_of_features_is_that_of_the_videos(heads, toy_root):
+    run, progress = heads
+    folder = open_data_folder(toy_root)
+    validation = read_split(folder, "validation")
+    table = score_split(load(run, device="cpu", precision="fp32"), folder, "validation", validation)
+    metrics = evaluate(table, truth_of(folder, "validation", validation))
+    logged = next(
+        line for line in read_log(run) if line["kind"] == "evaluation" and line["epoch"] == progress.best_epoch
+    )
+    for name in ("all_verb_accuracy_at_1", "all_noun_accuracy_at_1", "all_action_accuracy_at_1"):
+        assert metrics[name] == pytest.approx(logged[name], abs=1e-6)
+
+
+def test_going_on_does_not_make_the_features_again(heads, toy_root, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(heads[0], run)
+    shutil.rmtree(run / "checkpoints")
+    before = {path: path.stat().st_mtime_ns for path in (run / "features").rglob("*") if path.is_file()}
+    train(load_config(run / "config.json"), toy_root, run, resume=True)
+    assert {path: path.stat().st_mtime_ns for path in (run / "features").rglob("*") if path.is_file()} == before
+    assert steps(run) == steps(heads[0])
+
+
+def test_what_the_encoder_of_features_has_seen_counts(heads, tmp_path):
+    root, run = tmp_path / "F", tmp_path / "run"
+    shutil.copytree(heads[0] / "features", root)
+    about = json.loads((root / "features.json").read_text())
+    about["spec"] |= {"encoder_trained_on": ["train", "validation"], "initial_weights": "mine.pth"}
+    write_json(root / "features.json", about)
+    train(dataclasses.replace(HEADS, epochs=1), root, run)
+    saved = load_checkpoint(run)[1]
+    assert (saved.train_on, saved.initial_weights) == (("train", "validation"), "mine.pth")
+    assert load_config(run / "config.json").init == str(root / "encoder.safetensors")
+
+
+def test_features_of_another_encoder_do_not_go_on_with_a_run(heads, tmp_path):
+    root, run = tmp_path / "F", tmp_path / "run"
+    shutil.copytree(heads[0] / "features", root)
+    train(dataclasses.replace(HEADS, epochs=2), root, run)
+    path = run / "checkpoints" / "last" / "epoch-0002.safetensors"
+    tensors, header = read_tensors(path)
+    write_tensors(path, tensors, header | {"progress": header["progress"] | {"finished": False, "epoch": 1}})
+    encoder = build_encoder("efficientnet_lite0")
+    write_tensors(root / "encoder.safetensors", encoder.state_dict(), {})
+    about = json.loads((root / "features.json").read_text())
+    about["spec"] |= {"encoder_sha256": weights_sha256(encoder)}
+    write_json(root / "features.json", about)
+    with pytest.raises(InputError, match="features of another encoder"):
+        train(dataclasses.replace(HEADS, epochs=2), root, run, resume=True)
+
+
+def test_a_fixed_encoder_stays_as_it_was_and_the_rest_learns(toy_root, tmp_path):
+    """Trained end to end from pictures; even where BatchNorm is not frozen."""
+    model = dataclasses.replace(TINY.model, frozen_batchnorm=False)
+    config = dataclasses.replace(TINY, model=model, frozen_encoder=True)
+    train(config, toy_root, tmp_path / "run")
+    encoder = build_encoder("efficientnet_lite0")
+    load_initial_weights(encoder, "efficientnet_lite0", "imagenet")
+    after = load_checkpoint(tmp_path / "run")[0].encoder.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in encoder.state_dict().items())
+    tensors, _ = read_tensors(tmp_path / "run" / "checkpoints" / "last" / "epoch-0002.safetensors")
+    trained = {name.split(".")[1] for name in tensors if name.startswith("optimiser.")}
+    assert trained == {"temporal", "verb_head", "noun_head"}
 
 
 def test_heads_on_kept_features_leave_the_encoder_alone_and_learn(toy_root, tmp_path):
@@ -237,6 +334,9 @@ def test_debug_is_small(toy_root, tmp_path):
         {"train_on": ("test",)},
         {"train_on": ()},
         {"precision": "fp8"},
+        {"feature_views": 2},
+        {"feature_views": 2, "frozen_encoder": True, "augment": Augment(cutmix_alpha=0.0)},
+        {"frozen_encoder": True, "init": "none", "model": ModelConfig(frozen_batchnorm=False)},
     ],
 )
 def test_wrong_settings(change):

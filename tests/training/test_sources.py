@@ -29,6 +29,18 @@ def test_epochs_differ_and_repeat():
     assert plan_epoch(50, 10, 5, 0, 1) != plan_epoch(50, 10, 5, 1, 1)
 
 
+@given(st.integers(1, 200), st.integers(1, 40), st.integers(1, 4))
+def test_ranks_share_out_each_step(num_segments, batch_size, num_ranks):
+    alone = plan_epoch(num_segments, batch_size, 8, seed=1, epoch=2)
+    ranks = [
+        plan_epoch(num_segments, batch_size, 8, seed=1, epoch=2, rank=r, num_ranks=num_ranks) for r in range(num_ranks)
+    ]
+    for number, step in enumerate(alone):
+        shares = [[key for micro in rank[number] for key in micro] for rank in ranks]
+        assert sorted(key for share in shares for key in share) == sorted(key for micro in step for key in micro)
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
 def test_micro_batches_divide_the_batch_evenly():
     for config in (frames16(), frames32(), toy()):
         micro = find_micro_batch(config, CPU, torch.float32)
@@ -36,5 +48,7 @@ def test_micro_batches_divide_the_batch_evenly():
         assert 1 <= micro <= config.batch_size
         assert passes * micro - config.batch_size < passes
     assert find_micro_batch(frames16(), CPU, torch.float32) >= find_micro_batch(frames32(), CPU, torch.float32)
+    fixed = dataclasses.replace(frames16(), frozen_encoder=True)
+    assert find_micro_batch(fixed, CPU, torch.float32) >= find_micro_batch(frames16(), CPU, torch.float32)
     given_micro = dataclasses.replace(frames16(), micro_batch=7)
     assert find_micro_batch(given_micro, CPU, torch.float32) == 7

@@ -10,8 +10,19 @@ if TYPE_CHECKING:
     from egochef.scoring.table import ScoreTable
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="data folder in EK-100's layout")
+DATA_HELP = "data folder in EK-100's layout, or a store"
+
+
+def add_data(parser: argparse.ArgumentParser, help_text: str = DATA_HELP) -> None:
+    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help=help_text)
+    parser.add_argument(
+        "--participants",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="P",
+        help="only their videos, such as P01 P02, for who has not all (default: everybody's)",
+    )
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +80,7 @@ def read_tables(args: argparse.Namespace, split: str) -> "tuple[list[str], list[
     paths = args.checkpoint or args.scores
     if not paths:
         raise InputError("nothing to score: give --checkpoint C ... or --scores S ...")
-    folder = open_data_folder(args.data)
+    folder = open_data_folder(args.data, args.participants)
     segments = read_split(folder, split)
     if args.scores:
         tables = [load_scores(path) for path in paths]

@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"time: {sum(result.seconds.values()):.0f} s")
     places = {
         "data/": "the kitchen, in EK-100's layout",
+        "store/": "the same, prepared for training at full speed",
         "run16/": "the 16-frame run",
         "run32/": "the 32-frame run",
         "evaluation/": "metrics.json and scores.npz of both and of the ensemble",

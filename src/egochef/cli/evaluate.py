@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from egochef.scoring.metrics import evaluate, format_metrics
     from egochef.scoring.table import save_scores
 
-    folder = open_data_folder(args.data)
+    folder = open_data_folder(args.data, args.participants)
     if not folder.labelled(args.split):
         truth_of(folder, args.split, ())  # refuses before the work, not after
     names, tables, segments = read_tables(args, args.split)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from egochef import __version__
 from egochef.errors import InputError
 
-COMMANDS = ("demo", "toy", "train", "evaluate", "submit", "predict")
+COMMANDS = ("demo", "toy", "doctor", "prepare", "features", "train", "evaluate", "submit", "predict", "bench")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -35,10 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from egochef.data.annotations import open_data_folder, read_split
+    from egochef.errors import InputError
     from egochef.scoring.ensemble import ensemble
     from egochef.scoring.submission import check_submission, write_submission
 
-    folder = open_data_folder(args.data)
+    folder = open_data_folder(args.data, args.participants)
+    if folder.participants:
+        raise InputError(f"{args.data}: a submission needs everybody's segments, not only some participants'")
     taxonomy = folder.taxonomy
     ids = [segment.narration_id for segment in read_split(folder, args.split)]
     path = args.check

@@ -8,12 +8,14 @@ Source of the format: the README of the official epic-kitchens-100-annotations r
 import csv
 import logging
 import re
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from egochef.errors import InputError
+from egochef.files import atomic_path, write_text
 from egochef.taxonomy import Taxonomy
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,8 @@ VIDEO_PLACES = (
     "videos/{participant}/{video}",
     "{participant}/videos/{video}",
 )
+PARTICIPANTS_FILE = "participants.csv"
+"""optional, beside the official files (column participant_id): whose videos the folder has, if not everybody's"""
 MAX_FAULTS_SHOWN = 5
 
 _TIMESTAMP = re.compile(r"(\d{2}):([0-5]\d):([0-5]\d(?:\.\d+)?)")
@@ -56,6 +60,8 @@ class Segment:
     """noun id; None in the test split"""
     narration: str
     """the narrator's words; empty in the test split"""
+    stop_frame: int
+    """official number of the last frame: only the officially extracted pictures are counted that way"""
 
 
 @dataclass(frozen=True)
@@ -70,13 +76,18 @@ class DataFolder:
     tail_nouns: frozenset[int]
     unseen_participants: dict[str, frozenset[str]]
     """per split: participants who are not in train"""
+    participants: frozenset[str]
+    """whose segments are read; empty: everybody's"""
 
     def labelled(self, split: str) -> bool:
         return split != "test"
 
 
-def open_data_folder(root: Path) -> DataFolder:
-    """Find the annotations of a data folder and read its class tables, tail and unseen lists.
+def open_data_folder(root: Path, participants: Sequence[str] = ()) -> DataFolder:
+    """Find the annotations of a data folder or store and read its class tables, tail and unseen lists.
+
+    Args:
+        participants: read only their segments, for a folder that has only their videos.
 
     Missing tail or unseen lists (another dataset in the same layout) are logged; their metrics are then left out.
 
@@ -92,7 +103,39 @@ def open_data_folder(root: Path) -> DataFolder:
     tail_verbs = _read_list(folder / "EPIC_100_tail_verbs.csv", "verb", _class_id(taxonomy.num_verbs))
     tail_nouns = _read_list(folder / "EPIC_100_tail_nouns.csv", "noun", _class_id(taxonomy.num_nouns))
     unseen = {split: _read_list(folder / name, "participant_id", _text) for split, name in UNSEEN_FILES.items()}
-    return DataFolder(root, folder, taxonomy, tail_verbs, tail_nouns, unseen)
+    chosen = read_participants(folder, participants)
+    return DataFolder(root, folder, taxonomy, tail_verbs, tail_nouns, unseen, chosen)
+
+
+def read_participants(annotations: Path, asked: Sequence[str] = ()) -> frozenset[str]:
+    """Whose segments are read: those asked for, else those of the folder's PARTICIPANTS_FILE; empty: everybody's.
+
+    Raises:
+        InputError: somebody who is asked for is not in the file.
+    """
+    path = annotations / PARTICIPANTS_FILE
+    if not path.is_file():
+        return frozenset(asked)
+    there = _read_list(path, "participant_id", _text)
+    if missing := sorted(set(asked) - there):
+        raise InputError(f"{path}: {missing[0]} is not in it, expected some of {', '.join(sorted(there))}")
+    return frozenset(asked) or there
+
+
+def copy_annotations(source: Path, root: Path, participants: Sequence[str] = ()) -> None:
+    """Put the annotation files of the folder `source` into a folder made from them, so that it needs no other.
+
+    Args:
+        participants: whose segments the new folder has, for its PARTICIPANTS_FILE; empty: everybody's.
+    """
+    folder = root / ANNOTATION_FOLDERS[0]
+    for path in sorted(source.glob("EPIC_100_*.csv")):
+        copy = folder / path.name
+        if not copy.is_file() or copy.read_bytes() != path.read_bytes():
+            with atomic_path(copy) as temporary:
+                shutil.copyfile(path, temporary)
+    if participants:
+        write_text(folder / PARTICIPANTS_FILE, "\n".join(["participant_id", *sorted(participants)]) + "\n")
 
 
 def find_annotations(root: Path) -> Path:
@@ -137,7 +180,8 @@ def find_videos(folder: DataFolder, segments: tuple[Segment, ...]) -> dict[str, 
         place = VIDEO_PLACES[0].format(participant=participants[first], video=first) + ".MP4"
         more = f" (and {len(missing) - 1} more of {len(found)})" if len(missing) > 1 else ""
         raise InputError(
-            f"{folder.root / place}: no such video{more}. Download it or remove its rows from the CSV file."
+            f"{folder.root / place}: no such video{more}. Download it, or tell whose there are with --participants. "
+            "The command egochef doctor tells all that is missing."
         )
     return {video: path for video, path in found.items() if path is not None}
 
@@ -161,10 +205,11 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 
 def read_split(folder: DataFolder, split: str) -> tuple[Segment, ...]:
-    """All segments of a split, in the file's order.
+    """All segments of a split (of the folder's participants), in the file's order.
 
     Raises:
-        InputError: an unknown or empty split, or faults in its file (the first few are named, all are counted).
+        InputError: an unknown or empty split, faults in its file (the first few are named, all are counted), or none of
+            its segments is of the participants.
     """
     if split not in SPLIT_FILES:
         raise InputError(f"unknown split {split!r}, expected one of {', '.join(SPLIT_FILES)}")
@@ -176,6 +221,12 @@ def read_split(folder: DataFolder, split: str) -> tuple[Segment, ...]:
         raise InputError(f"{path}: {shown}{more}")
     if not segments:
         raise InputError(f"{path}: the {split} split is empty")
+    if folder.participants:
+        everybody = sorted({segment.participant_id for segment in segments})
+        segments = [segment for segment in segments if segment.participant_id in folder.participants]
+        if not segments:
+            asked = ", ".join(sorted(folder.participants))
+            raise InputError(f"{path}: no segment of {asked} in it, expected some of {', '.join(everybody)}")
     return tuple(segments)
 
 
@@ -221,7 +272,7 @@ def _parse_segment(values: list[str], taxonomy: Taxonomy, labelled: bool) -> Seg
         if not value.isascii() or not value.isdigit():
             raise ValueError(f"{name} is {value!r}, expected a whole number")
     if not labelled:
-        return Segment(narration_id, participant_id, video_id, start_s, stop_s, None, None, "")
+        return Segment(narration_id, participant_id, video_id, start_s, stop_s, None, None, "", int(stop_frame))
     narration, verb, noun = values[7:]
     return Segment(
         narration_id,
@@ -232,6 +283,7 @@ def _parse_segment(values: list[str], taxonomy: Taxonomy, labelled: bool) -> Seg
         _class_id(taxonomy.num_verbs)("verb_class", verb),
         _class_id(taxonomy.num_nouns)("noun_class", noun),
         narration,
+        int(stop_frame),
     )
 
 

@@ -1,7 +1,7 @@
 """Segments of videos as batches of clips.
 
-In: segments and their video files. Out: `Batch`es. What a clip looks like depends on (seed, epoch, position) alone,
-whatever the number of workers.
+In: segments and where their frames come from. Out: `Batch`es. What a clip looks like depends on (seed, epoch, position)
+alone, whatever the number of workers.
 
     frames  (B, T, S, S, 3) uint8   cropped, not normalised
     verb    (B,) int64              0..V-1, or -1 without labels
@@ -12,25 +12,34 @@ whatever the number of workers.
 """
 
 import logging
+import os
+import re
+import signal
+import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from types import FrameType
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
+from torch.utils.data._utils.signal_handling import _error_if_any_worker_fails
 
 from egochef.clip import ClipSpec
 from egochef.data.annotations import Segment
-from egochef.data.sampling import jittered_times, view_times
-from egochef.data.transforms import Augment, draw_colour, eval_crop, train_crop
-from egochef.errors import InputError
-from egochef.video.decode import VideoError, decode_at
+from egochef.data.frames import Frames
+from egochef.data.sampling import jittered_places, view_places
+from egochef.data.transforms import Augment, draw_colour, eval_crop, finish_crop, random_cut
+from egochef.errors import FrameError, InputError
+from egochef.runtime import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
+WORKER_TIMEOUT_S = 300.0
 MAX_FAILED = 20
 MAX_FAILED_SHARE = 0.01
 MAX_REPLACEMENTS = 20
@@ -65,58 +74,61 @@ class ClipDataset(Dataset[Sample]):
     """Clips of segments.
 
     With `augment`, times are jittered and pictures changed, and a segment that cannot be read is replaced by another
-    (told in `failures`). Without, times are the bins' centres and a segment that cannot be read raises.
+    (told in `failures`). Without, times are the bins' middles and a segment that cannot be read raises.
     `num_views` > 1 asks for several evaluation clips a segment: item (e, p, s * num_views + v) is view v of segment s.
     """
 
     def __init__(
         self,
         segments: Sequence[Segment],
-        videos: dict[str, Path],
+        frames: Frames,
         clip: ClipSpec,
         *,
         augment: Augment | None = None,
         seed: int = 0,
         num_views: int = 1,
     ):
-        self.clip, self.augment, self.seed, self.num_views = clip, augment, seed, num_views
+        self.frames, self.clip, self.augment, self.seed, self.num_views = frames, clip, augment, seed, num_views
         # Arrays, not 67,217 objects: forked workers then share their pages for good.
         self.narration_id = np.array([segment.narration_id for segment in segments])
-        self.start_s = np.array([segment.start_s for segment in segments])
-        self.stop_s = np.array([segment.stop_s for segment in segments])
+        self.video_id = np.array([segment.video_id for segment in segments])
         self.verb = np.array([-1 if segment.verb is None else segment.verb for segment in segments])
         self.noun = np.array([-1 if segment.noun is None else segment.noun for segment in segments])
-        self.video_id, self.video = np.unique([segment.video_id for segment in segments], return_inverse=True)
-        self.paths = [videos[str(video_id)] for video_id in self.video_id]
 
     def __len__(self) -> int:
         return len(self.narration_id) * self.num_views
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, position, index = key
+        num_frames = self.clip.num_frames
         if self.augment is None:
             segment, view = divmod(index, self.num_views)
-            times = view_times(self.start_s[segment], self.stop_s[segment], self.clip.num_frames, self.num_views)[view]
+            places = view_places(self.frames.num_candidates(segment), num_frames, self.num_views)[view]
             try:
-                frames = decode_at(self.paths[self.video[segment]], times).frames
-            except VideoError as error:
-                raise VideoError(f"segment {self.narration_id[segment]}: {error}") from None
+                frames = self.frames.read(segment, places)
+            except FrameError as error:
+                raise FrameError(f"segment {self.narration_id[segment]}: {error}") from None
             return self._sample(eval_crop(frames, self.clip), segment, None, ())
 
         rng = np.random.default_rng([self.seed, epoch, position])
         failures: list[tuple[str, str]] = []
         for _ in range(MAX_REPLACEMENTS):
-            times = jittered_times(self.start_s[index], self.stop_s[index], self.clip.num_frames, rng)
+            places = jittered_places(self.frames.num_candidates(index), num_frames, rng)
             try:
-                frames = decode_at(self.paths[self.video[index]], times).frames
-            except VideoError as error:
-                failures.append((str(self.video_id[self.video[index]]), str(error)))
+                cropped = self.frames.read(index, places, random_cut(self.augment, rng))
+            except FrameError as error:
+                failures.append((str(self.video_id[index]), f"segment {self.narration_id[index]}: {error}"))
                 index = int(rng.integers(len(self.narration_id)))
                 continue
-            clip = train_crop(frames, self.clip, self.augment, rng)
+            clip = finish_crop(cropped, self.clip, self.augment, rng)
             colour = torch.from_numpy(draw_colour(self.augment, rng))
             return self._sample(clip, index, colour, tuple(failures))
-        raise VideoError(f"{MAX_REPLACEMENTS} samples in a row could not be read, the last: {failures[-1][1]}")
+        raise FrameError(f"{MAX_REPLACEMENTS} samples in a row could not be read, the last: {failures[-1][1]}")
+
+    def name(self, key: Key) -> str:
+        """What a key stands for, for messages: segment and file."""
+        segment = key[2] if self.augment else key[2] // self.num_views
+        return f"segment {self.narration_id[segment]} of {self.frames.where(segment)}"
 
     def _sample(
         self, frames: Tensor, segment: int, colour: Tensor | None, failures: tuple[tuple[str, str], ...]
@@ -124,16 +136,19 @@ class ClipDataset(Dataset[Sample]):
         return Sample(frames, int(self.verb[segment]), int(self.noun[segment]), colour, segment, failures)
 
 
-def collate(samples: list[Sample]) -> Batch:
-    """Samples stacked; in a worker, torch does it straight into shared memory, so that no further copy is made."""
-    colours = [sample.colour for sample in samples if sample.colour is not None]
+def collate(samples: "list[Sample | InputError]") -> Batch | InputError:
+    """Samples stacked, or the first fault among them; in a worker, torch stacks straight into shared memory."""
+    sound = [sample for sample in samples if isinstance(sample, Sample)]
+    if len(sound) < len(samples):
+        return next(sample for sample in samples if isinstance(sample, InputError))
+    colours = [sample.colour for sample in sound if sample.colour is not None]
     return Batch(
-        frames=default_collate([sample.frames for sample in samples]),
-        verb=torch.tensor([sample.verb for sample in samples]),
-        noun=torch.tensor([sample.noun for sample in samples]),
+        frames=default_collate([sample.frames for sample in sound]),
+        verb=torch.tensor([sample.verb for sample in sound]),
+        noun=torch.tensor([sample.noun for sample in sound]),
         colour=torch.stack(colours) if colours else None,
-        segment=torch.tensor([sample.segment for sample in samples]),
-        failures=tuple(failure for sample in samples for failure in sample.failures),
+        segment=torch.tensor([sample.segment for sample in sound]),
+        failures=tuple(failure for sample in sound for failure in sample.failures),
     )
 
 
@@ -159,21 +174,159 @@ class Batches:
         return len(self.plan)
 
 
-def make_loader(dataset: ClipDataset, batches: Batches, *, num_workers: int, pin_memory: bool = False) -> DataLoader:
-    """Batches in the plan's order, read by `num_workers` processes of one thread each (0: by this process)."""
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=num_workers,
-        collate_fn=collate,
-        pin_memory=pin_memory,
-        persistent_workers=num_workers > 0,
-        worker_init_fn=_one_thread if num_workers else None,
-    )
+class _Watched(Dataset["Sample | InputError"]):
+    """A dataset whose workers say what they are at. Faults come as values: raised, torch would wrap them in its own."""
+
+    def __init__(self, dataset: ClipDataset, num_workers: int):
+        self.dataset = dataset
+        self.at_work = torch.full((num_workers, 4), -1).share_memory_()  # pid, and the key while one is read
+
+    def __getitem__(self, key: Key) -> "Sample | InputError":
+        worker = get_worker_info()
+        if worker is not None:
+            self.at_work[worker.id] = torch.tensor([os.getpid(), *key])
+        try:
+            return self.dataset[key]
+        except InputError as error:
+            return error
+        finally:
+            if worker is not None:
+                self.at_work[worker.id, 1:] = -1
 
 
-def _one_thread(_worker: int) -> None:
+class Loader:
+    """Batches in the plan's order, read by processes that are watched; made by `make_loader`."""
+
+    def __init__(self, dataset: ClipDataset, batches: Batches, num_workers: int, pin_memory: bool, timeout_s: float):
+        self._watched = _Watched(dataset, num_workers)
+        self._timeout_s = timeout_s
+        self._loader = DataLoader(
+            self._watched,
+            batch_sampler=batches,
+            num_workers=num_workers,
+            collate_fn=collate,
+            pin_memory=pin_memory,
+            timeout=timeout_s if num_workers else 0,
+            persistent_workers=num_workers > 0,
+            worker_init_fn=start_worker if num_workers else None,
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        """
+        Raises:
+            InputError: a sample cannot be read, or a worker was killed or hangs; names the sample.
+        """
+        batches = iter(self._loader)
+        while True:
+            try:
+                with _hearing_workers():
+                    batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                raise self._explained(error) from error
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+
+    def _explained(self, error: RuntimeError) -> Exception:
+        """What became of the workers, in words; they are ended."""
+        killed = re.search(r"worker \(pid\(?s?\)? ([\d, ]+)\)", str(error))
+        if not killed and "timed out" not in str(error):
+            return error
+        pids = {int(pid) for pid in killed[1].split(",")} if killed else set()
+        where = " and ".join(
+            f"{self._watched.dataset.name((epoch, position, index))} (process {pid})"
+            for pid, epoch, position, index in self._watched.at_work.tolist()
+            if epoch >= 0 and (pid in pids or not pids)
+        )
+        # torch has no public way to end workers now, and one that is stopped does not hear its SIGTERM.
+        for worker in self._loader._iterator._workers:  # type: ignore[union-attr]
+            worker.kill()
+        self._loader._iterator._shutdown_workers()  # type: ignore[union-attr]
+        if not killed:
+            return InputError(
+                f"no data for {self._timeout_s:g} s: a worker hangs while reading {where or 'nothing'}. See whether "
+                "that file can be read (egochef doctor) and whether its disk answers."
+            )
+        told = f"a data worker was killed{f' while reading {where}' if where else ''}. "
+        if "bus error" in str(error).lower() or "shared memory" in str(error).lower():
+            return InputError(
+                told + "Shared memory (/dev/shm) is full: give the container more (docker run --shm-size=8g, or "
+                "--ipc=host), or use fewer --workers."
+            )
+        return InputError(told + "If the system ran out of memory, use fewer --workers.")
+
+
+_heard_by: Callable[[int, FrameType | None], object] | None = None
+"""torch's own handler of a worker's death"""
+_num_hearing = 0
+
+
+@contextmanager
+def _hearing_workers() -> Iterator[None]:
+    """torch raises a worker's death wherever the program happens to be: let it, but only in here."""
+    global _heard_by, _num_hearing
+    if threading.current_thread() is threading.main_thread():
+        handler = signal.getsignal(signal.SIGCHLD)
+        if callable(handler) and handler is not _hear:
+            _heard_by = handler
+            signal.signal(signal.SIGCHLD, _hear)
+    _num_hearing += 1
+    try:
+        if _heard_by is not None:
+            _error_if_any_worker_fails()  # one that died since
+        yield
+    finally:
+        _num_hearing -= 1
+
+
+def _hear(number: int, frame: FrameType | None) -> None:
+    if _num_hearing and _heard_by is not None:
+        _heard_by(number, frame)
+
+
+def make_loader(
+    dataset: ClipDataset,
+    batches: Batches,
+    *,
+    num_workers: int,
+    pin_memory: bool = False,
+    timeout_s: float = WORKER_TIMEOUT_S,
+) -> Loader:
+    """Batches in the plan's order, read by `num_workers` processes of one thread each (0: by this process).
+
+    Args:
+        timeout_s: a worker that gives nothing for so long is taken to hang.
+    """
+    return Loader(dataset, batches, num_workers, pin_memory, timeout_s)
+
+
+def start_worker(_number: int = 0) -> None:
+    """What a process that reads clips begins with."""
     torch.set_num_threads(1)
+    keep_freed_memory()
+
+
+def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Batches with their frames on the device. On CUDA each is copied while the one before it is computed on."""
+    if device.type != "cuda":
+        for batch in batches:
+            yield batch._replace(frames=batch.frames.to(device))
+        return
+    copying = torch.cuda.Stream(device)
+    waiting: tuple[Batch, Batch, torch.cuda.Event] | None = None  # on the device, as it came (kept alive), copied
+    for coming in chain(batches, [None]):
+        ready = waiting
+        if coming is not None:
+            with torch.cuda.stream(copying):
+                moved = coming._replace(frames=coming.frames.to(device, non_blocking=True))
+            waiting = moved, coming, copying.record_event()
+        if ready is not None:
+            now = torch.cuda.current_stream(device)
+            now.wait_event(ready[2])
+            ready[0].frames.record_stream(now)
+            yield ready[0]
 
 
 class FailureCount:

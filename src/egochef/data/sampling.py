@@ -1,18 +1,43 @@
 """Frame times of a segment. In go its interval [start_s, stop_s) and a number of frames T; out come times in seconds.
 
-The interval is cut into T equal bins and one time is taken in each (the sparse sampling of TSN, Wang et al. 2016,
-arXiv:1608.00859), by time and not by frame number. Where the video has fewer frames than bins, frames repeat.
+A segment has K candidate times (`Grid`), the same for a video and for a store. The interval is cut into T equal bins
+and one candidate is taken in each (the sparse sampling of TSN, Wang et al. 2016, arXiv:1608.00859), by time and not by
+frame number. Places are indices 0..K-1 of candidates. Where the video has fewer frames than bins, frames repeat.
 """
 
 import math
 
 import numpy as np
 
+from egochef.clip import Grid
 from egochef.errors import InputError
 
 
+def num_candidates(start_s: float, stop_s: float, grid: Grid) -> int:
+    """K, how many candidate times a segment has.
+
+    Raises:
+        InputError: an empty or unbounded interval.
+    """
+    if not (math.isfinite(start_s) and math.isfinite(stop_s) and start_s < stop_s):
+        raise InputError(f"segment from {start_s} to {stop_s} s, expected start < stop")
+    return max(grid.min_frames, math.ceil(round((stop_s - start_s) * grid.fps, 6)))
+
+
+def candidate_times(start_s: float, stop_s: float, grid: Grid) -> np.ndarray:
+    """The candidate times: the middles of K equal parts of the segment.
+
+    Returns:
+        (K,) float64 seconds, rising, inside [start_s, stop_s).
+
+    Raises:
+        InputError: an empty or unbounded interval.
+    """
+    return centre_times(start_s, stop_s, num_candidates(start_s, stop_s, grid))
+
+
 def centre_times(start_s: float, stop_s: float, num_frames: int) -> np.ndarray:
-    """The centre of each bin: what evaluation and prediction look at.
+    """The middles of `num_frames` equal parts of an interval.
 
     Returns:
         (T,) float64 seconds, rising, inside [start_s, stop_s).
@@ -20,43 +45,46 @@ def centre_times(start_s: float, stop_s: float, num_frames: int) -> np.ndarray:
     Raises:
         InputError: an empty or unbounded interval, or no frames.
     """
-    return view_times(start_s, stop_s, num_frames, num_views=1)[0]
-
-
-def view_times(start_s: float, stop_s: float, num_frames: int, num_views: int) -> np.ndarray:
-    """V evaluation views: view v looks at the fraction (v + 0.5) / V of each bin, so one view looks at the centres.
-
-    Returns:
-        (V, T) float64 seconds, rising along T, inside [start_s, stop_s).
-
-    Raises:
-        InputError: an empty or unbounded interval, no frames or no views.
-    """
-    if num_views < 1:
-        raise InputError(f"num_views is {num_views}, expected at least 1")
-    fractions = (np.arange(num_views) + 0.5) / num_views  # (V,)
-    return _times_in_bins(start_s, stop_s, num_frames, fractions[:, None])
-
-
-def jittered_times(start_s: float, stop_s: float, num_frames: int, rng: np.random.Generator) -> np.ndarray:
-    """A uniformly random time in each bin: what training looks at.
-
-    Returns:
-        (T,) float64 seconds, rising, inside [start_s, stop_s).
-
-    Raises:
-        InputError: an empty or unbounded interval, or no frames.
-    """
-    return _times_in_bins(start_s, stop_s, num_frames, rng.random(max(num_frames, 0)))
-
-
-def _times_in_bins(start_s: float, stop_s: float, num_frames: int, fractions: np.ndarray) -> np.ndarray:
-    """Times at fractions in [0, 1), (T,) or (V, 1), of the T bins: (T,) or (V, T)."""
     if not (math.isfinite(start_s) and math.isfinite(stop_s) and start_s < stop_s):
         raise InputError(f"segment from {start_s} to {stop_s} s, expected start < stop")
     if num_frames < 1:
         raise InputError(f"num_frames is {num_frames}, expected at least 1")
-    edges = np.linspace(start_s, stop_s, num_frames + 1)  # (T + 1,)
-    times = edges[:-1] + fractions * np.diff(edges)
-    last = np.maximum(edges[:-1], np.nextafter(edges[1:], -math.inf))  # bins are half-open, rounding or not
-    return np.clip(times, edges[:-1], np.minimum(last, np.nextafter(stop_s, -math.inf)))
+    times = start_s + (np.arange(num_frames) + 0.5) / num_frames * (stop_s - start_s)
+    return np.clip(times, start_s, np.nextafter(stop_s, -math.inf))
+
+
+def view_places(num_candidates: int, num_frames: int, num_views: int) -> np.ndarray:
+    """V evaluation views: view v looks at the fraction (v + 0.5) / V of each bin, so one view looks at the middles.
+
+    Returns:
+        (V, T) int64 places among the candidates, rising along T.
+
+    Raises:
+        InputError: no candidates, frames or views.
+    """
+    if num_views < 1:
+        raise InputError(f"num_views is {num_views}, expected at least 1")
+    fractions = (np.arange(num_views) + 0.5) / num_views  # (V,)
+    return _places_in_bins(num_candidates, num_frames, fractions[:, None])
+
+
+def jittered_places(num_candidates: int, num_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """A random candidate in each bin, uniform over the bin: what training looks at.
+
+    Returns:
+        (T,) int64 places among the candidates, rising.
+
+    Raises:
+        InputError: no candidates or frames.
+    """
+    return _places_in_bins(num_candidates, num_frames, rng.random(max(num_frames, 0)))
+
+
+def _places_in_bins(num_candidates: int, num_frames: int, fractions: np.ndarray) -> np.ndarray:
+    """Places at fractions in [0, 1), (T,) or (V, 1), of the T bins: (T,) or (V, T)."""
+    if num_candidates < 1:
+        raise InputError(f"num_candidates is {num_candidates}, expected at least 1")
+    if num_frames < 1:
+        raise InputError(f"num_frames is {num_frames}, expected at least 1")
+    moments = (np.arange(num_frames) + fractions) / num_frames  # in [0, 1) of the segment
+    return np.minimum((moments * num_candidates).astype(np.int64), num_candidates - 1)

@@ -6,6 +6,7 @@ The last dimension is colour all the way, so that the encoder gets channels_last
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,44 +61,77 @@ class Augment:
             raise InputError(f"augment.cutmix_alpha is {self.cutmix_alpha}, expected 0 or more")
 
 
+Cut = Callable[[int, int], tuple[int, int, int, int]]
+"""a frame's (height, width) -> (top, left, height, width) in pixels of the part that is wanted"""
+
+
 def random_crop_box(height: int, width: int, augment: Augment, rng: np.random.Generator) -> tuple[int, int, int, int]:
     """(top, left, height, width) in pixels of a random crop, after Szegedy et al. 2015 (Inception) as commonly done.
 
-    Ten tries for a box of the drawn area and ratio that fits; then the largest centred box of an allowed ratio.
+    Ten tries for a box of the drawn area and ratio that fits; then the largest centred box of an allowed ratio. The
+    generator is read as often whatever the size, and what fits does not hang on it, so that clips from videos and from
+    a store are alike.
     """
     low, high = augment.crop_ratio
-    for _ in range(10):
-        area = height * width * rng.uniform(*augment.crop_scale)
-        ratio = math.exp(rng.uniform(math.log(low), math.log(high)))
-        crop_width, crop_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < crop_width <= width and 0 < crop_height <= height:
-            top = int(rng.integers(0, height - crop_height + 1))
-            left = int(rng.integers(0, width - crop_width + 1))
+    for for_area, for_ratio, for_top, for_left in rng.random((10, 4)).tolist():
+        smallest, largest = augment.crop_scale
+        area = height * width * (smallest + for_area * (largest - smallest))
+        ratio = math.exp(math.log(low) + for_ratio * (math.log(high) - math.log(low)))
+        if math.sqrt(area * ratio) <= width and math.sqrt(area / ratio) <= height:
+            crop_width = max(1, round(math.sqrt(area * ratio)))
+            crop_height = max(1, round(math.sqrt(area / ratio)))
+            top, left = int(for_top * (height - crop_height + 1)), int(for_left * (width - crop_width + 1))
             return top, left, crop_height, crop_width
     ratio = min(max(width / height, low), high)
     crop_width, crop_height = min(width, round(height * ratio)), min(height, round(width / ratio))
     return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
 
 
-def train_crop(frames: np.ndarray, clip: ClipSpec, augment: Augment, rng: np.random.Generator) -> Tensor:
-    """Random resized crop and flip: (T, H, W, 3) uint8 -> (T, S, S, 3) uint8."""
-    top, left, height, width = random_crop_box(frames.shape[1], frames.shape[2], augment, rng)
-    cropped = torch.from_numpy(frames[:, top : top + height, left : left + width])
-    resized = _resize(cropped, clip.image_size, clip.image_size)
+def random_cut(augment: Augment, rng: np.random.Generator) -> Cut:
+    """A random crop, chosen once the frames' size is known."""
+    return lambda height, width: random_crop_box(height, width, augment, rng)
+
+
+def cut_out(frames: np.ndarray, cut: Cut) -> np.ndarray:
+    """(T, H, W, 3) -> the wanted part of all frames, a view."""
+    top, left, height, width = cut(frames.shape[1], frames.shape[2])
+    return frames[:, top : top + height, left : left + width]
+
+
+def finish_crop(cropped: np.ndarray, clip: ClipSpec, augment: Augment, rng: np.random.Generator) -> Tensor:
+    """Resize and random flip of what `random_cut` left: (T, H, W, 3) uint8 -> (T, S, S, 3) uint8."""
+    resized = _resize(torch.from_numpy(cropped), clip.image_size, clip.image_size)
     if rng.random() < augment.flip:
         resized = resized.flip(2)
     return resized.contiguous()
 
 
+def train_crop(frames: np.ndarray, clip: ClipSpec, augment: Augment, rng: np.random.Generator) -> Tensor:
+    """Random resized crop and flip of whole frames: (T, H, W, 3) uint8 -> (T, S, S, 3) uint8."""
+    return finish_crop(cut_out(frames, random_cut(augment, rng)), clip, augment, rng)
+
+
 def eval_crop(frames: np.ndarray, clip: ClipSpec) -> Tensor:
     """Shorter side to `resize_size`, then the centre: (T, H, W, 3) uint8 -> (T, S, S, 3) uint8."""
-    height, width = frames.shape[1:3]
-    short, size = clip.resize_size, clip.image_size
-    new_height = short if height <= width else int(short * height / width)
-    new_width = short if width <= height else int(short * width / height)
+    size = clip.image_size
+    new_height, new_width = _with_shorter_side(frames.shape[1], frames.shape[2], clip.resize_size)
     resized = _resize(torch.from_numpy(frames), new_height, new_width)
     top, left = round((new_height - size) / 2), round((new_width - size) / 2)
     return resized[:, top : top + size, left : left + size].contiguous()
+
+
+def shorter_side_to(frame: np.ndarray, size_px: int) -> np.ndarray:
+    """(H, W, 3) uint8 with its shorter side brought down to `size_px`, as `eval_crop` does; smaller ones stay."""
+    height, width = frame.shape[:2]
+    if min(height, width) <= size_px:
+        return frame
+    return _resize(torch.from_numpy(frame)[None], *_with_shorter_side(height, width, size_px))[0].numpy()
+
+
+def _with_shorter_side(height: int, width: int, size_px: int) -> tuple[int, int]:
+    new_height = size_px if height <= width else int(size_px * height / width)
+    new_width = size_px if width <= height else int(size_px * width / height)
+    return new_height, new_width
 
 
 def _resize(frames: Tensor, height: int, width: int) -> Tensor:

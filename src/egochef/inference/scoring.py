@@ -3,24 +3,30 @@
 Also what joins annotations and metrics: the truth of a split.
 """
 
+import logging
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from egochef.data.annotations import DataFolder, Segment, find_videos
-from egochef.data.dataset import Batches, ClipDataset, Key, make_loader, split_evenly
+from egochef.data.annotations import DataFolder, Segment
+from egochef.data.dataset import Batch, Batches, ClipDataset, Key, make_loader, split_evenly
+from egochef.data.frames import Frames, open_frames
 from egochef.engines.torch_engine import TorchEngine
 from egochef.errors import InputError
+from egochef.inference.features import Features, is_features
 from egochef.runtime import num_cpus
 from egochef.scoring.metrics import Truth
 from egochef.scoring.table import ScoreTable
 
+log = logging.getLogger(__name__)
+
 ENCODE_FRAMES = {"cpu": 16, "mps": 128, "cuda": 1024}
 """frames in one encoder call, by device; on a CPU more of them fall out of its caches, a quarter slower at 64"""
+CLASSIFY_CLIPS = 256
+"""clips whose kept features are classified at once"""
 
 
 def truth_of(folder: DataFolder, split: str, segments: tuple[Segment, ...]) -> Truth:
@@ -42,35 +48,27 @@ def truth_of(folder: DataFolder, split: str, segments: tuple[Segment, ...]) -> T
     )
 
 
-def encode_segments(
-    engine: TorchEngine,
-    segments: tuple[Segment, ...],
-    videos: dict[str, Path],
-    *,
-    num_views: int = 1,
-    num_workers: int | None = None,
-    title: str = "encoding",
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Features of all segments in order: (places (B,) in `segments`, features (B, T, D)) of successive views.
+def encode_batches(
+    engine: TorchEngine, dataset: ClipDataset, keys: list[Key], *, num_workers: int | None = None, title: str
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Clips in the keys' order with their features (B, T, D) on the engine's device.
 
     Raises:
-        VideoError: a segment that cannot be read, by its narration id.
+        FrameError: a sample that cannot be read, by its narration id.
     """
-    dataset = ClipDataset(segments, videos, engine.clip, num_views=num_views)
-    keys: list[Key] = [(0, position, position) for position in range(len(dataset))]
     plan = split_evenly(keys, max(1, ENCODE_FRAMES[engine.device.type] // engine.clip.num_frames))
     workers = default_workers(engine.device, len(plan)) if num_workers is None else num_workers
     loader = make_loader(dataset, Batches(plan), num_workers=workers, pin_memory=engine.device.type == "cuda")
-    with tqdm(total=len(dataset), desc=title, unit="clip", disable=None, leave=False) as bar:
+    with tqdm(total=len(keys), desc=title, unit="clip", disable=None, leave=False) as bar:
         for batch in loader:
-            yield batch.segment, engine.encode(batch.frames)
+            yield batch, engine.encode(batch.frames, batch.colour)
             bar.update(len(batch.segment))
 
 
 def score_segments(
     engine: TorchEngine,
     segments: tuple[Segment, ...],
-    videos: dict[str, Path],
+    frames: Frames,
     *,
     num_views: int = 1,
     num_workers: int | None = None,
@@ -79,27 +77,34 @@ def score_segments(
     """Log-probabilities of every segment, the mean over its views.
 
     Raises:
-        VideoError: a segment that cannot be read, by its narration id.
+        FrameError: a segment that cannot be read, by its narration id.
         InputError: a score that is not finite.
     """
     taxonomy = engine.taxonomy
     verb = np.zeros((len(segments), taxonomy.num_verbs))
     noun = np.zeros((len(segments), taxonomy.num_nouns))
-    for places, features in encode_segments(
-        engine, segments, videos, num_views=num_views, num_workers=num_workers, title=title
-    ):
+    dataset = ClipDataset(segments, frames, engine.clip, num_views=num_views)
+    keys: list[Key] = [(0, position, position) for position in range(len(dataset))]
+    for batch, features in encode_batches(engine, dataset, keys, num_workers=num_workers, title=title):
         logits = engine.classify(features)
-        np.add.at(verb, places.numpy(), logits.verb.softmax(1).double().cpu().numpy() / num_views)
-        np.add.at(noun, places.numpy(), logits.noun.softmax(1).double().cpu().numpy() / num_views)
+        places = batch.segment.numpy()
+        np.add.at(verb, places, logits.verb.softmax(1).double().cpu().numpy() / num_views)
+        np.add.at(noun, places, logits.noun.softmax(1).double().cpu().numpy() / num_views)
     return _table(segments, verb, noun)
 
 
-def score_features(engine: TorchEngine, segments: tuple[Segment, ...], features: Tensor) -> ScoreTable:
-    """As `score_segments`, from kept features (S, T, D) of one view, in the order of the segments."""
-    logits = [engine.classify(part) for part in features.split(1024)]
-    verb = torch.cat([part.verb for part in logits]).softmax(1).double().cpu().numpy()
-    noun = torch.cat([part.noun for part in logits]).softmax(1).double().cpu().numpy()
-    return _table(segments, verb, noun)
+def score_features(engine: TorchEngine, segments: tuple[Segment, ...], features: Features) -> ScoreTable:
+    """As `score_segments`, from the kept features of the segments' evaluation clips.
+
+    Raises:
+        InputError: features are damaged, or a score is not finite.
+    """
+    verb, noun = [], []
+    for places in np.array_split(np.arange(len(segments)), -(-len(segments) // CLASSIFY_CLIPS)):
+        logits = engine.classify(features.read(np.zeros_like(places), places))
+        verb.append(logits.verb.softmax(1).double().cpu().numpy())
+        noun.append(logits.noun.softmax(1).double().cpu().numpy())
+    return _table(segments, np.concatenate(verb), np.concatenate(noun))
 
 
 def score_split(
@@ -118,8 +123,17 @@ def score_split(
         )
     if num_views < 1:
         raise InputError(f"{num_views} views of a segment: expected at least 1")
-    videos = find_videos(folder, segments)
-    return score_segments(engine, segments, videos, num_views=num_views, title=f"scoring {split}")
+    if is_features(folder.root):
+        raise InputError(f"{folder.root}: holds features, not pictures. Give the data folder or store they are of.")
+    frames = open_frames(folder, segments, engine.clip.grid)
+    if frames.grid != engine.clip.grid:
+        log.warning(
+            "%s: its candidate times (%s) are not those that the checkpoint was trained with (%s)",
+            folder.root,
+            frames.grid,
+            engine.clip.grid,
+        )
+    return score_segments(engine, segments, frames, num_views=num_views, title=f"scoring {split}")
 
 
 def default_workers(device: torch.device, num_batches: int) -> int:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from egochef.errors import InputError
 
 MIN_SEGMENTS = 12
+MIN_LENGTH_S, MAX_LENGTH_S = 0.3, 10.0
+"""of a segment"""
+MAX_GOP = 10_000
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,10 @@ class ToyConfig:
     """of the videos, even"""
     height_px: int = 256
     """of the videos, even"""
+    gop: int = 30
+    """frames from one key frame to the next"""
+    segment_s: float | None = None
+    """median length of a segment, whatever is done, and nearly all within a fifth of it; None takes the preset's"""
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -102,6 +109,10 @@ class ToyConfig:
             value = getattr(self, name)
             if not _is_whole(value) or value < 64 or value % 2:
                 raise InputError(f"{name} is {value!r}, expected an even whole number of at least 64")
+        if not _is_whole(self.gop) or not 1 <= self.gop <= MAX_GOP:
+            raise InputError(f"gop is {self.gop!r}, expected a whole number from 1 to {MAX_GOP}")
+        if self.segment_s is not None and not MIN_LENGTH_S <= self.segment_s <= MAX_LENGTH_S:
+            raise InputError(f"segment_s is {self.segment_s!r}, expected {MIN_LENGTH_S} to {MAX_LENGTH_S} seconds")
 
 
 def _is_whole(value: object) -> bool:

@@ -12,13 +12,14 @@ from fractions import Fraction
 import numpy as np
 
 from egochef.toykitchen.classes import REVERSED, USES, Use
-from egochef.toykitchen.config import PRESETS, Preset, ToyConfig
+from egochef.toykitchen.config import MAX_LENGTH_S, MIN_LENGTH_S, PRESETS, Preset, ToyConfig
 
 FPS_60 = Fraction(60000, 1001)
 FPS_50 = Fraction(50)
 NUM_SPOTS = 3
 """places of a kitchen where something can happen"""
-MIN_LENGTH_S, MAX_LENGTH_S = 0.3, 10.0
+NARROW_SPREAD = 0.08
+"""standard deviation of the logarithm of the length, where the configuration sets the length"""
 
 
 @dataclass(frozen=True)
@@ -194,8 +195,10 @@ def _plan_act(
     """All random numbers of an act come from the same distribution for a verb and its reverse."""
     preset, uses = PRESETS[config.preset], USES[config.preset]
     use = uses.get(verb) or uses[next(forward for forward, backward in REVERSED.items() if backward == verb)]
-    length = preset.median_s * use.length * float(np.exp(preset.length_spread * rng.normal()))
-    length = float(np.clip(length, MIN_LENGTH_S, MAX_LENGTH_S))
+    median_s, spread = preset.median_s * use.length, preset.length_spread
+    if config.segment_s is not None:
+        median_s, spread = config.segment_s, NARROW_SPREAD
+    length = float(np.clip(median_s * float(np.exp(spread * rng.normal())), MIN_LENGTH_S, MAX_LENGTH_S))
     margin = (0.05, 0.14) if use.repeated else (0.2, 0.34)
     return Act(
         verb=verb,

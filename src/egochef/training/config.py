@@ -9,6 +9,7 @@ from egochef.clip import ClipSpec
 from egochef.data.annotations import SPLIT_FILES
 from egochef.data.transforms import Augment
 from egochef.errors import InputError
+from egochef.inference.features import ENCODER_FILE, FeaturesAbout
 from egochef.model.encoders import ENCODERS
 from egochef.model.recogniser import ModelConfig
 from egochef.records import from_dict
@@ -47,12 +48,16 @@ class TrainConfig:
     patience: int = 10
     """epochs without a better validation action accuracy before the run stops"""
     feature_views: int = 0
-    """0: train everything from video. N: freeze the encoder, keep its features of N jittered views a segment, and
-    train what follows"""
+    """0: train from pictures. N: freeze the encoder, keep its features of N jittered views a segment, and train what
+    follows from these"""
+    frozen_encoder: bool = False
+    """train from pictures, but only what follows the encoder"""
     precision: str = "auto"
     """auto, fp32, bf16 or fp16"""
     num_workers: int | None = None
     """decoding processes; None: found from the processors there are"""
+    participants: tuple[str, ...] = ()
+    """whose segments there are, for who has only some videos; empty: everybody's"""
     max_train_segments: int | None = None
     """None: all; otherwise that many, evenly spread"""
     max_validation_segments: int | None = None
@@ -85,10 +90,28 @@ class TrainConfig:
         wrong = [split for split in self.train_on if split not in SPLIT_FILES or split == "test"]
         if wrong or not self.train_on or len(set(self.train_on)) != len(self.train_on):
             raise InputError(f"train_on is {', '.join(self.train_on)!r}, expected train, or train validation")
-        if self.init == "none" and self.feature_views:
-            raise InputError("an encoder that starts at random has to be trained: --init none needs feature_views 0")
+        if self.feature_views and self.frozen_encoder:
+            raise InputError(
+                f"feature_views is {self.feature_views} and frozen_encoder is true: kept features have the encoder "
+                "frozen already, frozen_encoder is for training from pictures"
+            )
+        if self.feature_views and self.augment.cutmix_alpha:
+            raise InputError(
+                f"feature_views is {self.feature_views} and augment.cutmix_alpha is {self.augment.cutmix_alpha}, "
+                "expected 0: CutMix mixes pictures, kept features have none"
+            )
+        if self.init == "none" and self.encoder_is_fixed:
+            raise InputError(
+                "an encoder that starts at random has to be trained: --init none needs feature_views 0 and "
+                "frozen_encoder false"
+            )
         if self.init == "none" and self.model.frozen_batchnorm:
             raise InputError("an encoder that starts at random needs model.frozen_batchnorm false")
+
+    @property
+    def encoder_is_fixed(self) -> bool:
+        """Whether only what follows the encoder is trained."""
+        return self.feature_views > 0 or self.frozen_encoder
 
 
 def with_init(config: TrainConfig, init: str) -> TrainConfig:
@@ -98,10 +121,37 @@ def with_init(config: TrainConfig, init: str) -> TrainConfig:
 
 
 def with_encoder(config: TrainConfig, encoder: str) -> TrainConfig:
-    """Use another encoder, with the normalisation that its ImageNet weights want."""
+    """Use another encoder, with the normalisation that its ImageNet weights want.
+
+    Raises:
+        InputError: there is no such encoder; names those there are.
+    """
+    if encoder not in ENCODERS:
+        raise InputError(f"unknown encoder {encoder!r}, expected one of {', '.join(ENCODERS)}")
     info = ENCODERS[encoder]
     clip = dataclasses.replace(config.clip, mean=info.mean, std=info.std)
     return dataclasses.replace(config, model=dataclasses.replace(config.model, encoder=encoder), clip=clip)
+
+
+def with_num_frames(config: TrainConfig, num_frames: int) -> TrainConfig:
+    """Clips of so many frames; segments get as many candidate times if they had fewer."""
+    grid = dataclasses.replace(config.clip.grid, min_frames=max(num_frames, config.clip.grid.min_frames))
+    return dataclasses.replace(config, clip=dataclasses.replace(config.clip, num_frames=num_frames, grid=grid))
+
+
+def with_features(config: TrainConfig, root: Path, about: FeaturesAbout) -> TrainConfig:
+    """Train from a features folder: what was decided when it was made is as it was."""
+    spec = about.spec
+    untouched = spec.initial_weights == "imagenet" and not spec.encoder_trained_on
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, encoder=spec.encoder, frozen_batchnorm=True),
+        clip=spec.clip,
+        augment=spec.augment,
+        init="imagenet" if untouched else str(root / ENCODER_FILE),
+        feature_views=about.num_views,
+        frozen_encoder=False,
+    )
 
 
 def debug(config: TrainConfig) -> TrainConfig:

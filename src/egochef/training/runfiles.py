@@ -4,6 +4,7 @@ RUN/config.json                      the TrainConfig
 RUN/log.jsonl                        a line per step and per evaluation (docs/training.md names the fields)
 RUN/checkpoints/best.safetensors     the best model so far
 RUN/checkpoints/last/epoch-0003.safetensors   everything needed to go on after that epoch
+RUN/features/                        kept features, where the run trains from features of its own (inference/features)
 """
 
 import json
@@ -19,7 +20,7 @@ from torch import nn
 from egochef.errors import InputError
 from egochef.files import write_json, write_text
 from egochef.model.checkpoint import read_tensors, write_tensors
-from egochef.records import from_dict, to_dict
+from egochef.records import from_dict, to_dict, to_flat_dict
 from egochef.training.config import TrainConfig, load_config
 
 LAST = Path("checkpoints", "last")
@@ -52,7 +53,7 @@ def start_run(run: Path, config: TrainConfig, *, resume: bool) -> bool:
             raise InputError(f"{run}: holds a run already. Go on with it by --resume, or choose another --out.")
         saved = load_config(path)
         if saved != config:
-            ours, theirs = _flat(to_dict(config)), _flat(to_dict(saved))
+            ours, theirs = to_flat_dict(config), to_flat_dict(saved)
             name = next(name for name in ours if ours[name] != theirs[name])
             raise InputError(
                 f"{path}: the run was started with {name} = {theirs[name]!r}, not {ours[name]!r}. "
@@ -63,13 +64,6 @@ def start_run(run: Path, config: TrainConfig, *, resume: bool) -> bool:
         raise InputError(f"{run}: exists and is not a run. Choose another --out.")
     write_json(path, to_dict(config))
     return False
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, item in value.items():
-        flat.update(_flat(item, f"{prefix}{name}.") if isinstance(item, dict) else {prefix + name: item})
-    return flat
 
 
 def save_last(run: Path, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress) -> None:

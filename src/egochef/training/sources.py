@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from egochef.data.dataset import (
     Key,
     epoch_order,
     make_loader,
+    on_device,
     split_evenly,
 )
 from egochef.data.transforms import to_input
@@ -24,6 +26,9 @@ from egochef.inference.scoring import default_workers
 from egochef.model.encoders import ENCODERS
 from egochef.training.config import TrainConfig
 from egochef.training.objective import cutmix
+
+FIXED_ENCODER_BYTES_PER_FRAME = 3e6
+"""of a frame of 224 x 224 where no gradient goes through the encoder: the picture as float32 a few times over"""
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,20 @@ class MicroBatch:
     ends_step: bool
 
 
-def plan_epoch(num_segments: int, batch_size: int, micro_batch: int, seed: int, epoch: int) -> list[list[list[Key]]]:
+def plan_epoch(
+    num_segments: int,
+    batch_size: int,
+    micro_batch: int,
+    seed: int,
+    epoch: int,
+    *,
+    rank: int = 0,
+    num_ranks: int = 1,
+) -> list[list[list[Key]]]:
     """Steps of micro-batches of keys; the last step is left out if it were smaller than the others.
 
-    A set smaller than one batch is one step.
+    A set smaller than one batch is one step. Of several ranks (processes, each with a device), each gets its share of
+    every step; together they get the keys that one alone would get.
     """
     keys: list[Key] = [
         (epoch, position, int(index)) for position, index in enumerate(epoch_order(num_segments, seed, epoch))
@@ -56,7 +71,7 @@ def plan_epoch(num_segments: int, batch_size: int, micro_batch: int, seed: int, 
     steps = split_evenly(keys, batch_size)
     if len(steps) > 1 and len(steps[-1]) < batch_size:
         steps.pop()
-    return [split_evenly(step, micro_batch) for step in steps]
+    return [split_evenly(step[rank::num_ranks], micro_batch) for step in steps]
 
 
 class VideoSource:
@@ -83,10 +98,9 @@ class VideoSource:
         self.batches.plan = [micro for step in steps for micro in step]
         ends = [micro is step[-1] for step in steps for micro in step]
         sizes = [sum(len(micro) for micro in step) for step in steps for _ in step]
-        for number, batch in enumerate(self.loader):
+        for number, batch in enumerate(on_device(self.loader, self.device)):
             self.failures.add(batch)
-            frames = batch.frames.to(self.device, non_blocking=True)
-            inputs = to_input(frames, config.clip, batch.colour)
+            inputs = to_input(batch.frames, config.clip, batch.colour)
             rng = np.random.default_rng([config.seed, epoch, number, 1])
             partner, own_share = cutmix(inputs, config.augment.cutmix_alpha, rng)
             yield MicroBatch(
@@ -103,27 +117,39 @@ class VideoSource:
 class FeatureSource:
     """Kept features; each epoch sees one view of every segment."""
 
-    def __init__(self, features: Features, failures: FailureCount, config: TrainConfig, device: torch.device):
-        self.config, self.device, self.failures = config, device, failures
-        self.num_views, self.num_segments = features.verb.shape
-        self.features, self.verb, self.noun = features.features, features.verb, features.noun
+    def __init__(self, features: Features, config: TrainConfig, device: torch.device):
+        self.features, self.config, self.device = features, config, device
+        self.num_segments = features.num_segments
 
     def epoch(self, epoch: int) -> Iterator[MicroBatch]:
-        """The epoch's batches: one micro-batch a step."""
+        """The epoch's batches: one micro-batch a step. The next one is read while the device works.
+
+        Raises:
+            InputError: features are damaged.
+        """
         config = self.config
-        views = np.random.default_rng([config.seed, epoch, 2]).integers(self.num_views, size=self.num_segments)
-        for (keys,) in plan_epoch(self.num_segments, config.batch_size, config.batch_size, config.seed, epoch):
-            index = torch.tensor([index for _, _, index in keys])
-            view = torch.from_numpy(views)[index]
-            yield MicroBatch(
-                self.features[view, index].to(self.device),  # (B, T, D)
-                self.verb[view, index].to(self.device),
-                self.noun[view, index].to(self.device),
-                torch.arange(len(index), device=self.device),
-                1.0,
-                1.0,
-                True,
-            )
+        rng = np.random.default_rng([config.seed, epoch, 2])
+        views = rng.integers(self.features.num_views, size=self.num_segments)
+        steps = plan_epoch(self.num_segments, config.batch_size, config.batch_size, config.seed, epoch)
+        places = [np.array([index for _, _, index in keys]) for (keys,) in steps]
+        pin_memory = self.device.type == "cuda"
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            ahead = reader.submit(self.features.read, views[places[0]], places[0], pin_memory=pin_memory)
+            for number, place in enumerate(places):
+                kept = ahead.result()
+                if number + 1 < len(places):
+                    then = places[number + 1]
+                    ahead = reader.submit(self.features.read, views[then], then, pin_memory=pin_memory)
+                view = views[place]
+                yield MicroBatch(
+                    kept.to(self.device, non_blocking=pin_memory).float(),  # (B, T, D)
+                    self.features.verb[view, place].to(self.device),
+                    self.features.noun[view, place].to(self.device),
+                    torch.arange(len(place), device=self.device),
+                    1.0,
+                    1.0,
+                    True,
+                )
 
 
 def find_micro_batch(config: TrainConfig, device: torch.device, dtype: torch.dtype) -> int:
@@ -133,6 +159,8 @@ def find_micro_batch(config: TrainConfig, device: torch.device, dtype: torch.dty
     info = ENCODERS[config.model.encoder]
     frozen = config.model.frozen_batchnorm
     frame_bytes = info.frozen_training_bytes_per_frame if frozen else info.training_bytes_per_frame
+    if config.frozen_encoder:
+        frame_bytes = FIXED_ENCODER_BYTES_PER_FRAME
     frame_bytes *= (config.clip.image_size / 224) ** 2
     if dtype != torch.float32:
         frame_bytes *= 0.6  # activations are halved, what stays in float32 is not

@@ -26,9 +26,11 @@ __all__ = [
     "END_TOLERANCE_S",
     "MAX_PIXELS",
     "DecodedFrames",
+    "ShownFrame",
     "VideoError",
     "VideoInfo",
     "decode_at",
+    "iter_at",
     "iter_frames",
     "probe",
 ]
@@ -69,6 +71,22 @@ class DecodedFrames:
     """(T, H, W, 3) uint8 RGB, upright"""
     times_s: np.ndarray
     """(T,) float64, when each frame really begins"""
+
+
+@dataclass(frozen=True)
+class ShownFrame:
+    """A frame of `iter_at`."""
+
+    first: int
+    """it answers the times from this place"""
+    stop: int
+    """to before this one"""
+    time_s: float
+    """when it really begins"""
+    picture: np.ndarray
+    """(H, W, 3) uint8 RGB, upright; valid until the next one is asked for"""
+    end_s: float | None
+    """when the video ends, for its last frame"""
 
 
 @dataclass(frozen=True)
@@ -133,25 +151,49 @@ def decode_at(
             f"{path}: asked for the times {times_s!r}, expected a list of at least one finite number of seconds."
         )
     order = np.argsort(times, kind="stable")
-    with Reader(path, max_pixels=max_pixels, num_threads=num_threads) as reader:
-        wanted = ListedTimes(times[order].tolist(), reader.tolerance_s)
-        frames: np.ndarray | None = None
-        actual_s = np.empty(times.size)
-        num_done = 0
-        for shown in _shown(reader, wanted):
-            if shown.is_last and times.min() > shown.stop_s + END_TOLERANCE_S:
-                what = f"asked for {times.min():.3f} s, but it ends at {shown.stop_s:.3f} s"
-                raise reader.error(what, "Check that times and video belong together.")
-            num = times.size - num_done if shown.is_last else wanted.count(shown.start_s, shown.stop_s)
-            if num:
-                picture = reader.picture(shown.frame)
-                frames = np.empty((times.size, *picture.shape), np.uint8) if frames is None else frames
-                for place in order[num_done : num_done + num]:
-                    frames[place] = picture
-                    actual_s[place] = shown.time_s
-                num_done += num
+    frames: np.ndarray | None = None
+    actual_s = np.empty(times.size)
+    num_done = 0
+    for shown in iter_at(path, times[order], max_pixels=max_pixels, num_threads=num_threads):
+        picture = shown.picture
+        frames = np.empty((times.size, *picture.shape), np.uint8) if frames is None else frames
+        for place in order[shown.first : shown.stop]:
+            frames[place] = picture
+            actual_s[place] = shown.time_s
+        num_done = shown.stop
     assert frames is not None and num_done == times.size, f"{num_done} of {times.size} frames"
     return DecodedFrames(frames, actual_s)
+
+
+def iter_at(
+    path: str | Path, times_s: np.ndarray, *, max_pixels: int = MAX_PIXELS, num_threads: int = 1
+) -> Iterator[ShownFrame]:
+    """Stream the frames on screen at rising times; each frame comes once, and none is decoded twice.
+
+    Args:
+        path: a file on this machine.
+        times_s: (T,) seconds from the first displayed frame, rising, repeats allowed.
+        max_pixels: larger pictures are refused.
+        num_threads: for decoding.
+
+    Yields:
+        Frames with the times that they answer; together they answer all.
+
+    Raises:
+        VideoError: as `decode_at`; at the first time that cannot be answered, after the frames before it.
+    """
+    with Reader(path, max_pixels=max_pixels, num_threads=num_threads) as reader:
+        wanted = ListedTimes(times_s.tolist(), reader.tolerance_s)
+        first = 0
+        for shown in _shown(reader, wanted):
+            if shown.is_last and times_s[0] > shown.stop_s + END_TOLERANCE_S:
+                what = f"asked for {times_s[0]:.3f} s, but it ends at {shown.stop_s:.3f} s"
+                raise reader.error(what, "Check that times and video belong together.")
+            stop = len(times_s) if shown.is_last else first + wanted.count(shown.start_s, shown.stop_s)
+            if stop > first:
+                end_s = shown.stop_s if shown.is_last else None
+                yield ShownFrame(first, stop, shown.time_s, reader.picture(shown.frame), end_s)
+                first = stop
 
 
 def iter_frames(

@@ -11,7 +11,7 @@ from av.container import InputContainer
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
-from egochef.errors import InputError
+from egochef.errors import FrameError
 
 # Only files that hold their own data: no playlists (hls, dash, concat), no devices, no numbered pictures.
 _FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,gif,mjpeg,h264,hevc,ivf,obu,yuv4mpegpipe"
@@ -21,11 +21,23 @@ CONVERT = "Convert it: ffmpeg -i IN -c:v libx264 -pix_fmt yuv420p OUT.mp4"
 REPLACE = "Fetch it again in full."
 
 
-class VideoError(InputError):
+class VideoError(FrameError):
     """A video cannot give what was asked for: missing, not a video, cut off, damaged, too large or too short.
 
     The message names the file and the time, says what was expected and what to do.
     """
+
+
+class NoStreamError(VideoError):
+    """A file of a known format without a video stream, a sound recording for example."""
+
+
+class UnsupportedError(VideoError):
+    """Its video is of a form that is not decoded here."""
+
+
+class TooLargeError(VideoError):
+    """Its pictures are larger than allowed."""
 
 
 def backstop_pixels(max_pixels: int) -> int:
@@ -62,7 +74,7 @@ def check_size(path: Path, width_px: int, height_px: int, max_pixels: int) -> No
     """Refuse pictures that would take too much memory."""
     if width_px * height_px > max_pixels:
         what = f"has pictures of {width_px}x{height_px}, expected {max_pixels:,} pixels at most"
-        raise VideoError(f"{path}: {what}. Scale the video down, or raise max_pixels if such pictures are meant.")
+        raise TooLargeError(f"{path}: {what}. Scale the video down, or raise max_pixels if such pictures are meant.")
 
 
 def declared_end_s(container: InputContainer, stream: VideoStream) -> tuple[float, float] | None:
@@ -107,19 +119,22 @@ def _is_lfs_pointer(path: Path) -> bool:
 def _video_stream(path: Path, container: InputContainer, max_pixels: int) -> VideoStream:
     """The video stream to decode, the others told to be skipped."""
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]  # no cover art
-    if not streams or streams[0].codec_context is None:
+    if not streams:
         found = ", ".join(s.type for s in container.streams) or "nothing"
-        raise VideoError(f"{path}: holds no video that can be decoded, only {found}. Name another file.")
+        raise NoStreamError(f"{path}: holds no video that can be decoded, only {found}. Name another file.")
+    if streams[0].codec_context is None:
+        raise UnsupportedError(f"{path}: holds no video that can be decoded: its codec is unknown. {CONVERT}")
     stream, codec = streams[0], streams[0].codec_context
     for other in container.streams:
         if other is not stream:
             other.discard = Discard.all  # their packets are not even read
     if not codec.width or not codec.height:
         what = f"its picture size cannot be read, or is far above the {max_pixels:,} pixels allowed"
-        raise VideoError(f"{path}: {what}. Replace the file, or raise max_pixels if such pictures are meant.")
+        raise TooLargeError(f"{path}: {what}. Replace the file, or raise max_pixels if such pictures are meant.")
     check_size(path, codec.width, codec.height, max_pixels)
     if not stream.time_base:
-        raise VideoError(f"{path}: its video has no clock. {CONVERT}")
+        raise UnsupportedError(f"{path}: its video has no clock. {CONVERT}")
     if container.format.name == "avi" and codec.name in ("h264", "hevc") and codec.has_b_frames:
-        raise VideoError(f"{path}: AVI keeps no display times, and {codec.name} with B-frames needs them. {CONVERT}")
+        what = f"AVI keeps no display times, and {codec.name} with B-frames needs them"
+        raise UnsupportedError(f"{path}: {what}. {CONVERT}")
     return stream
