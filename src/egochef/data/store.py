@@ -262,9 +262,9 @@ class Store:
         if video in self._files:
             self._files.move_to_end(video)
         else:
-            self._files[video] = os.open(self.shard(video), os.O_RDONLY)
-            if len(self._files) > MAX_OPEN_FILES:
+            while len(self._files) >= MAX_OPEN_FILES:
                 os.close(self._files.popitem(last=False)[1])
+            self._files[video] = os.open(self.shard(video), os.O_RDONLY)
         return self._files[video]
 
     def _error(self, video: int, row: int, what: str) -> StoreError:
