@@ -20,6 +20,7 @@ import numpy as np
 os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "threads;1")  # before cv2 is imported
 import cv2
 
+from egochef.bench.ways import opencv_decoder
 from egochef.data.sampling import centre_times
 from egochef.runtime import describe_machine
 from egochef.video.decode import decode_at, probe
@@ -134,18 +135,7 @@ def opencv_seek_each(path: str, times_s: np.ndarray) -> np.ndarray:
 
 def opencv_seek_once(path: str, times_s: np.ndarray) -> np.ndarray:
     """OpenCV, seeking to the first time and grabbing on from there, frame by frame."""
-    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
-    fps, pictures = capture.get(cv2.CAP_PROP_FPS), []
-    places = (times_s * fps).astype(int)
-    capture.set(cv2.CAP_PROP_POS_MSEC, 1000 * places[0] / fps)
-    grabbed = places[0] - 1
-    for place in places:
-        while grabbed < place:
-            capture.grab()
-            grabbed += 1
-        pictures.append(cv2.cvtColor(capture.retrieve()[1], cv2.COLOR_BGR2RGB))
-    capture.release()
-    return np.stack(pictures)
+    return opencv_decoder()(Path(path), times_s)
 
 
 WAYS: dict[str, Decoder] = {

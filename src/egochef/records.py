@@ -4,8 +4,10 @@ In: a dataclass of numbers, strings, booleans, None, tuples and further such dat
 """
 
 import dataclasses
+import json
 import types
 import typing
+from pathlib import Path
 from typing import Any, TypeVar
 
 from egochef.errors import InputError
@@ -59,6 +61,30 @@ def from_dict(kind: type[Record], value: Any, where: str) -> Record:
     if needed:
         raise InputError(f"{where}: field {needed[0]!r} of {kind.__name__} is missing")
     return kind(**arguments)
+
+
+def read_about(path: Path, kind: type[Record], maker: str) -> Record:
+    """The file in which a folder says what it is, as `kind`, whose defaults for `format` and `version` it must have.
+
+    Args:
+        maker: the command that makes such folders, for errors.
+
+    Raises:
+        InputError: not such a file, or one of another version.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}), expected what {maker} writes.") from None
+    expected = {field.name: field.default for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(value, dict) or value.get("format") != expected["format"]:
+        raise InputError(f"{path}: not made by {maker}, expected format {expected['format']!r}.")
+    if value.get("version") != expected["version"]:
+        raise InputError(
+            f"{path}: version {value.get('version')}, this egochef reads version {expected['version']}. "
+            f"Make the folder anew with {maker}, or use the egochef that made it."
+        )
+    return from_dict(kind, value, str(path))
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

@@ -1,9 +1,9 @@
 """The official files are read right, and faults are named by file, row and value."""
 
-import csv
 import shutil
 
 import pytest
+from table_edits import change, set_value
 
 from egochef.data.annotations import find_video, find_videos, open_data_folder, read_split
 from egochef.errors import InputError
@@ -42,20 +42,8 @@ def test_official_tables(ek100):
     assert read_split(ek100, "test")[0].verb is None
 
 
-def change(root, name, edit):
-    path = root / "epic-kitchens-100-annotations" / name
-    with path.open(newline="") as file:
-        rows = list(csv.reader(file))
-    edit(rows)
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
-
-
-def set_value(row, column, value):
-    def edit(rows):
-        rows[row - 1][rows[0].index(column)] = value
-
-    return edit
+def table(root, name):
+    return root / "epic-kitchens-100-annotations" / name
 
 
 @pytest.fixture
@@ -79,13 +67,13 @@ def kitchen(toy_root, tmp_path):
     ],
 )
 def test_a_fault_names_file_row_and_value(kitchen, column, value, message):
-    change(kitchen, "EPIC_100_train.csv", set_value(3, column, value))
+    change(table(kitchen, "EPIC_100_train.csv"), set_value(3, column, value))
     with pytest.raises(InputError, match=rf"EPIC_100_train.csv: .*{message}"):
         read_split(open_data_folder(kitchen), "train")
 
 
 def test_a_blank_narration_timestamp_is_legal(kitchen):
-    change(kitchen, "EPIC_100_train.csv", set_value(3, "narration_timestamp", ""))
+    change(table(kitchen, "EPIC_100_train.csv"), set_value(3, "narration_timestamp", ""))
     read_split(open_data_folder(kitchen), "train")
 
 
@@ -94,28 +82,28 @@ def test_several_faults_are_counted(kitchen):
         for row in rows[1:10]:
             row[rows[0].index("verb_class")] = "x"
 
-    change(kitchen, "EPIC_100_train.csv", edit)
+    change(table(kitchen, "EPIC_100_train.csv"), edit)
     with pytest.raises(InputError, match="row 2: .* and 4 more faults"):
         read_split(open_data_folder(kitchen), "train")
 
 
 def test_narration_ids_are_unique(kitchen):
-    change(kitchen, "EPIC_100_train.csv", lambda rows: rows.append(rows[1]))
+    change(table(kitchen, "EPIC_100_train.csv"), lambda rows: rows.append(rows[1]))
     with pytest.raises(InputError, match="stands in row 2 already"):
         read_split(open_data_folder(kitchen), "train")
 
 
 def test_columns_and_rows_are_checked(kitchen):
-    change(kitchen, "EPIC_100_validation.csv", lambda rows: rows[0].__setitem__(10, "verbs_class"))
+    change(table(kitchen, "EPIC_100_validation.csv"), lambda rows: rows[0].__setitem__(10, "verbs_class"))
     with pytest.raises(InputError, match="row 1: no column 'verb_class'"):
         read_split(open_data_folder(kitchen), "validation")
-    change(kitchen, "EPIC_100_train.csv", lambda rows: rows[4].pop())
+    change(table(kitchen, "EPIC_100_train.csv"), lambda rows: rows[4].pop())
     with pytest.raises(InputError, match="row 5: 14 values, expected 15"):
         read_split(open_data_folder(kitchen), "train")
 
 
 def test_empty_split_and_unknown_split(kitchen):
-    change(kitchen, "EPIC_100_train.csv", lambda rows: rows.__delitem__(slice(1, None)))
+    change(table(kitchen, "EPIC_100_train.csv"), lambda rows: rows.__delitem__(slice(1, None)))
     folder = open_data_folder(kitchen)
     with pytest.raises(InputError, match="the train split is empty"):
         read_split(folder, "train")
@@ -130,13 +118,13 @@ def test_not_csv_at_all(kitchen):
 
 
 def test_class_ids_count_up(kitchen):
-    change(kitchen, "EPIC_100_verb_classes.csv", set_value(5, "id", "9"))
+    change(table(kitchen, "EPIC_100_verb_classes.csv"), set_value(5, "id", "9"))
     with pytest.raises(InputError, match="row 5: id is '9', expected 3"):
         open_data_folder(kitchen)
 
 
 def test_tail_lists_hold_class_ids(kitchen):
-    change(kitchen, "EPIC_100_tail_nouns.csv", lambda rows: rows.append(["300"]))
+    change(table(kitchen, "EPIC_100_tail_nouns.csv"), lambda rows: rows.append(["300"]))
     with pytest.raises(InputError, match="expected a class id from 0 to 299"):
         open_data_folder(kitchen)
 
@@ -151,14 +139,14 @@ def test_another_taxonomy_in_the_same_layout(kitchen):
         "unseen_participant_ids_test",
     ):
         (folder / f"EPIC_100_{name}.csv").unlink()
-    change(kitchen, "EPIC_100_verb_classes.csv", lambda rows: rows.__delitem__(slice(1, None)))
-    change(kitchen, "EPIC_100_verb_classes.csv", lambda rows: rows.extend([["0", "do", "['do']", "x"]]))
+    change(table(kitchen, "EPIC_100_verb_classes.csv"), lambda rows: rows.__delitem__(slice(1, None)))
+    change(table(kitchen, "EPIC_100_verb_classes.csv"), lambda rows: rows.extend([["0", "do", "['do']", "x"]]))
 
     def only_verb_0(rows):
         for row in rows[1:]:
             row[rows[0].index("verb_class")] = "0"
 
-    change(kitchen, "EPIC_100_train.csv", only_verb_0)
+    change(table(kitchen, "EPIC_100_train.csv"), only_verb_0)
     opened = open_data_folder(kitchen)
     assert opened.taxonomy.verbs == ("do",)
     assert opened.tail_verbs == frozenset()

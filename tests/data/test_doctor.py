@@ -1,6 +1,5 @@
 """The doctor finds each planted fault, names it, says where it is, and finds nothing where nothing is wrong."""
 
-import csv
 import hashlib
 import json
 import os
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
+from table_edits import change, set_value
 
 from egochef.cli.main import main
 from egochef.clip import Grid
@@ -86,21 +86,6 @@ def test_processes_find_what_one_does(kitchen):
 
 def table(root, name):
     return find_annotations(root) / name
-
-
-def change(path, edit):
-    with path.open(newline="") as file:
-        rows = list(csv.reader(file))
-    edit(rows)
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
-
-
-def set_value(row, column, value):
-    def edit(rows):
-        rows[row - 1][rows[0].index(column)] = value
-
-    return edit
 
 
 ROW_FAULTS = [

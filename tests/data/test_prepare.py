@@ -301,7 +301,7 @@ def flip(path: Path) -> None:
             lambda root: edit(root / "store.json", lambda a: a.update(version=2)),
             "version 2, this egochef reads version 1",
         ),
-        (lambda root: edit(root / "store.json", lambda a: a.update(format="x")), "not a store of egochef"),
+        (lambda root: edit(root / "store.json", lambda a: a.update(format="x")), "not made by egochef prepare"),
         (lambda root: edit(root / "store.json", lambda a: a.update(finished=False)), "not finished"),
         (lambda root: edit(root / "store.json", lambda a: a.update(more=1)), "unknown field 'more'"),
         (lambda root: (root / "store.json").write_text("{"), "cannot be read"),

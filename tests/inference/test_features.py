@@ -255,7 +255,7 @@ def rewrite(path, **changes):
         (lambda root: flip(root / "training/view-00.safetensors", -7), "view-00.safetensors: damaged"),
         (lambda root: (root / "training/view-00.safetensors").unlink(), "view-00.safetensors: cannot be read"),
         (lambda root: rewrite(root / "features.json", version=9), "version 9"),
-        (lambda root: rewrite(root / "features.json", format="x"), "not a features folder"),
+        (lambda root: rewrite(root / "features.json", format="x"), "not made by egochef features"),
         (lambda root: rewrite(root / "features.json", views=[]), "not finished"),
         (lambda root: (root / "features.json").write_text("{"), "cannot be read"),
         (lambda root: flip(next(root.glob("epic*/EPIC_100_train.csv")), -7), "EPIC_100_train.csv: not the file"),

@@ -11,7 +11,6 @@ checked against its CRC-32 when it is read.
 """
 
 import hashlib
-import json
 import os
 import zlib
 from collections import OrderedDict
@@ -24,11 +23,11 @@ import numpy as np
 import simplejpeg
 from safetensors import SafetensorError, safe_open
 
+from egochef import records
 from egochef.clip import Grid
 from egochef.data.annotations import ANNOTATION_FOLDERS, Segment
 from egochef.data.transforms import Cut
 from egochef.errors import FrameError, InputError
-from egochef.records import from_dict
 
 FORMAT = "egochef-store"
 VERSION = 1
@@ -116,19 +115,7 @@ def read_about(root: Path) -> StoreAbout:
     Raises:
         InputError: not a store, or one of another version.
     """
-    path = Path(root) / STORE_FILE
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}), expected what egochef prepare writes.") from None
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise InputError(f"{path}: not a store of egochef prepare.")
-    if value.get("version") != VERSION:
-        raise InputError(
-            f"{path}: a store of version {value.get('version')}, this egochef reads version {VERSION}. "
-            "Prepare it anew, or use the egochef that wrote it."
-        )
-    return from_dict(StoreAbout, value, str(path))
+    return records.read_about(Path(root) / STORE_FILE, StoreAbout, "egochef prepare")
 
 
 def shard_file(root: Path, video_id: str) -> Path:

@@ -27,13 +27,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from torch import Tensor, nn
 
+from egochef import records
 from egochef.clip import ClipSpec
 from egochef.data.annotations import ANNOTATION_FOLDERS, Segment
 from egochef.data.store import annotation_digests, as_names, crc32_of
 from egochef.data.transforms import Augment
 from egochef.errors import InputError
 from egochef.model.checkpoint import read_tensors
-from egochef.records import from_dict
 
 FORMAT = "egochef-features"
 VERSION = 1
@@ -130,19 +130,7 @@ def read_about(root: Path) -> FeaturesAbout:
     Raises:
         InputError: not a features folder, or one of another version.
     """
-    path = Path(root) / FEATURES_FILE
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}), expected what egochef features writes.") from None
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise InputError(f"{path}: not a features folder of egochef features.")
-    if value.get("version") != VERSION:
-        raise InputError(
-            f"{path}: features of version {value.get('version')}, this egochef reads version {VERSION}. "
-            "Make them anew, or use the egochef that wrote them."
-        )
-    return from_dict(FeaturesAbout, value, str(path))
+    return records.read_about(Path(root) / FEATURES_FILE, FeaturesAbout, "egochef features")
 
 
 def open_about(root: Path) -> FeaturesAbout:
