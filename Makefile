@@ -29,7 +29,7 @@ lint: setup  ## style, types, layers
 
 bench: setup  ## the measured numbers of the README, as JSON files (an hour)
 	mkdir -p outputs
-	for name in decode submission workers temporal store_formats features; do \
+	for name in decode submission workers temporal store_formats store_accuracy features; do \
 		$(BIN)/python benchmarks/$$name.py > outputs/$$name.json && mv outputs/$$name.json benchmarks/results/ || exit 1; done
 	$(BIN)/egochef bench data --json > outputs/data.json && mv outputs/data.json benchmarks/results/
 
