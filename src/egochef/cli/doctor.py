@@ -50,11 +50,11 @@ def run(args: argparse.Namespace) -> int:
         counts = {"num_errors": diagnosis.num_errors, "num_warnings": diagnosis.num_warnings}
         print_json({"root": str(args.data), "looked": args.videos} | counts | to_dict(diagnosis))
     else:
-        _print(args.data, diagnosis)
+        _print(args.data, diagnosis, args.videos)
     return 1 if diagnosis.num_errors else 0
 
 
-def _print(root: Path, diagnosis: "Diagnosis") -> None:
+def _print(root: Path, diagnosis: "Diagnosis", looked: str) -> None:
     """A table for each kind of fault, under a line with what to do."""
     from rich.console import Console
     from rich.padding import Padding
@@ -76,7 +76,7 @@ def _print(root: Path, diagnosis: "Diagnosis") -> None:
         if len(shared) == 1:
             console.print(Padding(Text(shared.pop(), "italic"), (0, 0, 0, 2)))
         console.print()
-    console.print(_sum_up(root, diagnosis), soft_wrap=True)
+    console.print(_sum_up(root, diagnosis, looked), soft_wrap=True)
 
 
 def _table(root: Path, faults: "list[Fault]", with_todo: bool) -> "Table":
@@ -100,12 +100,15 @@ def _short(text: str, root: Path) -> str:
     return text.replace(f"{root}{os.sep}", "")
 
 
-def _sum_up(root: Path, diagnosis: "Diagnosis") -> str:
+def _sum_up(root: Path, diagnosis: "Diagnosis", looked: str) -> str:
     from egochef.data.doctor.faults import number
+    from egochef.data.store import is_store
 
     splits = ", ".join(
         f"{split} {num:,} in {number(diagnosis.videos[split], 'video')}" for split, num in diagnosis.segments.items()
     )
     seen = f"{number(diagnosis.num_videos, 'video')} looked into ({diagnosis.num_bytes / 1e9:,.2f} GB)"
+    if is_store(root):
+        seen = "a store, every picture read" if looked == "full" else "a store, its pictures not read (--videos full)"
     found = f"{number(diagnosis.num_errors, 'error')}, {number(diagnosis.num_warnings, 'warning')}"
     return f"{root}: {found}. Segments: {splits or 'none'}; {seen}."
