@@ -1,5 +1,6 @@
 """Exactness of decoding by time, against pixels that carry the frame's number and against decoding everything."""
 
+import ctypes
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from conftest import need
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numbered import B_FRAMES, Reference, decode_all, numbered_picture, read_number, remux, write_numbered
@@ -337,3 +339,28 @@ def test_memory_stays_flat_over_a_video_and_over_many_clips(tmp_path: Path) -> N
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 16, "400 frames are 276 MB"
+
+
+def test_a_clip_leaves_nothing_allocated(make: Maker) -> None:
+    """Over the millions of clips of a training run every lost byte counts."""
+    need(hasattr(ctypes.CDLL(None), "mallinfo2"), "glibc 2.33 or later, which counts what is allocated")
+    path, _ = make("source.mp4", 100, options={"g": "25", **B_FRAMES})
+    code = (
+        "import ctypes, gc, sys\n"
+        "from egochef.video.decode import decode_at\n"
+        "class Info(ctypes.Structure):\n"
+        "    _fields_ = [(str(n), ctypes.c_size_t) for n in range(10)]\n"  # the 5th and 8th are bytes in use
+        "libc = ctypes.CDLL(None)\n"
+        "libc.mallinfo2.restype = Info\n"
+        "def in_use():\n"
+        "    gc.collect()\n"
+        "    info = libc.mallinfo2()\n"
+        "    return getattr(info, '4') + getattr(info, '7')\n"
+        "def decode(num_clips):\n"
+        "    for k in range(num_clips): decode_at(sys.argv[1], [k % 3, k % 3 + 0.5])\n"
+        "    return in_use()\n"
+        "decode(100)\n"
+        "print(-decode(1) + decode(500))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 500 * 40, "bytes a clip"

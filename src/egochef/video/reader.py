@@ -6,7 +6,8 @@ displayed frame. Nobody but `video.decode` needs this file.
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -215,9 +216,11 @@ class Reader:
     def _packets(self) -> Iterator[Packet]:
         """The video's packets from here on, without PyAV's empty one at the end."""
         try:
-            for packet in self.container.demux(self.stream):
-                if packet.size:
-                    yield packet
+            # PyAV 18 never frees what a demuxer that is given up halfway holds, unless it is closed.
+            with closing(cast("Generator[Packet]", self.container.demux(self.stream))) as packets:
+                for packet in packets:
+                    if packet.size:
+                        yield packet
         except av.FFmpegError as error:
             raise self.error(f"cannot be read on ({error.strerror})", REPLACE) from error
         except IndexError:
