@@ -72,7 +72,7 @@ def num_cpus() -> int:
 def keep_freed_memory() -> None:
     """Let this process use the memory again that it frees, instead of giving it back to the system at once.
 
-    A data worker takes and frees megabytes for every clip; with glibc's defaults clips from videos then come with 760 page
+    A data worker takes and frees megabytes for every clip; with glibc's defaults clips from videos come with 760 page
     faults more, a seventh of their time. Nothing happens where the C library is another one.
     """
     if platform.libc_ver()[0] == "glibc":
