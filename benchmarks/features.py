@@ -69,9 +69,9 @@ EK100_SEGMENTS, EK100_FEATURES, POOL, WARM_UP_STEPS = 67_217, 2048, 512, 3
 def main() -> None:
     """Print the numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--segments", type=int, default=280, help="of the toy kitchen, in all splits")
+    parser.add_argument("--segments", type=int, default=360, help="of the toy kitchen, in all splits")
     parser.add_argument("--num-frames", type=int, default=8, help="frames a clip")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--views", type=int, default=4, help="kept views of a segment")
     parser.add_argument("--seeds", type=int, default=4, help="of the runs from features")
