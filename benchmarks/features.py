@@ -37,10 +37,10 @@ from safetensors.numpy import save_file
 from egochef.clip import ClipSpec
 from egochef.data.annotations import Segment, open_data_folder, read_split
 from egochef.data.prepare import prepare
-from egochef.data.store import StoreSpec, as_bytes, crc32_of
+from egochef.data.store import StoreSpec, as_bytes
 from egochef.data.transforms import Augment
 from egochef.engines.torch_engine import TorchEngine
-from egochef.files import write_json
+from egochef.files import crc32_of, write_json
 from egochef.inference.features import (
     FEATURES_FILE,
     TRAINING,

@@ -28,9 +28,9 @@ from egochef.data.annotations import ANNOTATION_FOLDERS, SPLIT_FILES, open_data_
 from egochef.data.dataset import ClipDataset
 from egochef.data.frames import open_frames
 from egochef.data.prepare import prepare
-from egochef.data.store import INDEX_FILE, STORE_FILE, StoreSpec, crc32_of, read_about
+from egochef.data.store import INDEX_FILE, STORE_FILE, StoreSpec, read_about
 from egochef.data.transforms import Augment
-from egochef.files import write_json
+from egochef.files import crc32_of, write_json
 from egochef.records import to_dict
 from egochef.runtime import describe_machine, num_cpus
 from egochef.training.sources import plan_epoch

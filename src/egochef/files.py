@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,3 +76,22 @@ def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current
+
+
+def crc32_of(path: Path) -> int:
+    """CRC-32 of a file, read in pieces."""
+    value = 0
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            value = zlib.crc32(piece, value)
+    return value
+
+
+def check_is_new(out: Path, what: str) -> None:
+    """Whether a folder can become `what`: it is not there, or holds nothing but what a run that was killed left.
+
+    Raises:
+        InputError: it holds something else, or is a file.
+    """
+    if out.exists() and (not out.is_dir() or any(".part" not in path.name for path in out.iterdir())):
+        raise InputError(f"{out}: exists and is not a {what}. Choose another --out.")

@@ -6,6 +6,7 @@ Source of the format: the README of the official epic-kitchens-100-annotations r
 """
 
 import csv
+import hashlib
 import logging
 import re
 import shutil
@@ -347,3 +348,26 @@ def _read_columns(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, l
         raise InputError(f"{path}: no such file. It comes with the official EK-100 annotations.") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a readable CSV file ({error})") from None
+
+
+def annotation_digests(folder: Path) -> tuple[tuple[str, str], ...]:
+    """(name, SHA-256) of the annotation files that are read, by name."""
+    names = sorted(path.name for path in folder.glob("EPIC_100_*.csv") if path.is_file())
+    return tuple((name, hashlib.sha256((folder / name).read_bytes()).hexdigest()) for name in names)
+
+
+def check_annotations_kept(root: Path, digests: tuple[tuple[str, str], ...]) -> None:
+    """Whether the annotation files in a folder of ours are those that it was made from.
+
+    Args:
+        digests: of `annotation_digests` at that time.
+
+    Raises:
+        InputError: they are not; names the first file that differs.
+    """
+    folder = Path(root) / ANNOTATION_FOLDERS[0]
+    if changed := sorted(set(annotation_digests(folder)) ^ set(digests)):
+        raise InputError(
+            f"{folder / changed[0][0]}: not the file that {root} was made from. Put the old one back, or make the "
+            "folder anew."
+        )

@@ -14,7 +14,6 @@ from egochef.data.annotations import DataFolder, Segment, find_videos
 from egochef.data.sampling import candidate_times, num_candidates
 from egochef.data.store import StoreFrames, is_store, open_store
 from egochef.data.transforms import Cut, cut_out
-from egochef.errors import FrameError
 from egochef.video.decode import decode_at
 
 
@@ -75,6 +74,3 @@ def open_frames(folder: DataFolder, segments: Sequence[Segment], grid: Grid) -> 
     if is_store(folder.root):
         return StoreFrames(open_store(folder.root), segments)
     return VideoFrames(segments, find_videos(folder, tuple(segments)), grid)
-
-
-__all__ = ["FrameError", "Frames", "VideoFrames", "open_frames"]

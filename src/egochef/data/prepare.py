@@ -21,6 +21,7 @@ from egochef.data.annotations import (
     SPLIT_FILES,
     DataFolder,
     Segment,
+    annotation_digests,
     copy_annotations,
     find_videos,
     open_data_folder,
@@ -33,13 +34,11 @@ from egochef.data.store import (
     STORE_FILE,
     StoreAbout,
     StoreSpec,
-    annotation_digests,
-    crc32_of,
     is_store,
     read_about,
 )
 from egochef.errors import InputError
-from egochef.files import write_json
+from egochef.files import check_is_new, crc32_of, write_json
 from egochef.parallel import run_parallel
 from egochef.records import to_dict
 from egochef.video.decode import probe
@@ -173,8 +172,8 @@ def _plan(
                     else (f"with {name} {getattr(there, name)!r}, not {getattr(about, name)!r}")
                 )
                 raise InputError(f"{out / STORE_FILE}: the store was begun {what}. Choose another --out, or remove it.")
-    elif out.exists() and (not out.is_dir() or any(".part" not in path.name for path in out.iterdir())):
-        raise InputError(f"{out}: exists and is not a store. Choose another --out.")
+    else:
+        check_is_new(out, "store")
     return replace(about, splits=tuple(split for split in SPLIT_FILES if split in wanted)), jobs
 
 

@@ -10,7 +10,6 @@ A candidate time of a segment (`sampling`) points to a picture; overlapping segm
 checked against its CRC-32 when it is read.
 """
 
-import hashlib
 import os
 import zlib
 from collections import OrderedDict
@@ -25,9 +24,10 @@ from safetensors import SafetensorError, safe_open
 
 from egochef import records
 from egochef.clip import Grid
-from egochef.data.annotations import ANNOTATION_FOLDERS, Segment
+from egochef.data.annotations import Segment, check_annotations_kept
 from egochef.data.transforms import Cut
 from egochef.errors import FrameError, InputError
+from egochef.files import crc32_of
 
 FORMAT = "egochef-store"
 VERSION = 1
@@ -120,15 +120,6 @@ def read_about(root: Path) -> StoreAbout:
 
 def shard_file(root: Path, video_id: str) -> Path:
     return Path(root) / FRAMES_FOLDER / video_id.split("_")[0] / f"{video_id}.tar"
-
-
-def crc32_of(path: Path) -> int:
-    """CRC-32 of a file, read in pieces."""
-    value = 0
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            value = zlib.crc32(piece, value)
-    return value
 
 
 def encode_jpeg(picture: np.ndarray, quality: int) -> bytes:
@@ -274,19 +265,8 @@ def open_store(root: Path) -> Store:
         InputError: not a store, not finished, of another version, made from other annotations, or its index is damaged.
     """
     store = Store(Path(root))
-    changed = sorted(set(annotation_digests(store.root / ANNOTATION_FOLDERS[0])) ^ set(store.about.annotations))
-    if changed:
-        raise InputError(
-            f"{store.root / ANNOTATION_FOLDERS[0] / changed[0][0]}: not the file that the store was made from. "
-            "Put the old one back, or prepare a new store."
-        )
+    check_annotations_kept(store.root, store.about.annotations)
     return store
-
-
-def annotation_digests(folder: Path) -> tuple[tuple[str, str], ...]:
-    """(name, SHA-256) of the annotation files that are read, by name."""
-    names = sorted(path.name for path in folder.glob("EPIC_100_*.csv") if path.is_file())
-    return tuple((name, hashlib.sha256((folder / name).read_bytes()).hexdigest()) for name in names)
 
 
 class StoreFrames:

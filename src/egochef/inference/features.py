@@ -29,10 +29,11 @@ from torch import Tensor, nn
 
 from egochef import records
 from egochef.clip import ClipSpec
-from egochef.data.annotations import ANNOTATION_FOLDERS, Segment
-from egochef.data.store import annotation_digests, as_names, crc32_of
+from egochef.data.annotations import Segment, check_annotations_kept
+from egochef.data.store import as_names
 from egochef.data.transforms import Augment
 from egochef.errors import InputError
+from egochef.files import crc32_of
 from egochef.model.checkpoint import read_tensors
 
 FORMAT = "egochef-features"
@@ -142,13 +143,7 @@ def open_about(root: Path) -> FeaturesAbout:
     about = read_about(root)
     if not about.views:
         raise InputError(f"{root}: the features are not finished. Run the same command again: it goes on from there.")
-    folder = Path(root) / ANNOTATION_FOLDERS[0]
-    digests = annotation_digests(folder)
-    if changed := sorted(set(digests) ^ set(about.annotations)):
-        raise InputError(
-            f"{folder / changed[0][0]}: not the file that the features were made from. "
-            "Put the old one back, or make the features anew."
-        )
+    check_annotations_kept(root, about.annotations)
     return about
 
 

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from egochef.data.annotations import ANNOTATION_FOLDERS, DataFolder, Segment, copy_annotations
+from egochef.data.annotations import ANNOTATION_FOLDERS, DataFolder, Segment, annotation_digests, copy_annotations
 from egochef.data.dataset import ClipDataset, FailureCount, Key
 from egochef.data.frames import Frames
-from egochef.data.store import annotation_digests, as_bytes, as_names, crc32_of
+from egochef.data.store import as_bytes, as_names
 from egochef.data.transforms import Augment
 from egochef.engines.torch_engine import TorchEngine
 from egochef.errors import InputError
-from egochef.files import atomic_path, write_json
+from egochef.files import atomic_path, check_is_new, crc32_of, write_json
 from egochef.inference.features import (
     DTYPES,
     ENCODER_FILE,
@@ -162,8 +162,8 @@ def _start(engine: TorchEngine, folder: DataFolder, out: Path, about: FeaturesAb
             raise InputError(
                 f"{out / FEATURES_FILE}: the features were begun {what}. Choose another --out, or remove the folder."
             )
-    elif out.exists() and (not out.is_dir() or any(".part" not in path.name for path in out.iterdir())):
-        raise InputError(f"{out}: exists and is not a features folder. Choose another --out.")
+    else:
+        check_is_new(out, "features folder")
     for pattern in (".*.part*", f"{ANNOTATION_FOLDERS[0]}/.*.part*", f"{TRAINING}/.*.part*", f"{EVALUATION}/.*.part*"):
         for left in out.glob(pattern):
             left.unlink(missing_ok=True)
