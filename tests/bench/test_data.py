@@ -13,18 +13,17 @@ from conftest import need
 from egochef.bench import ways
 from egochef.bench.data import (
     DataBench,
-    Kitchen,
     Row,
     Watched,
     _wanted_frames,
-    in_fresh_process,
     open_dataset,
     plan,
     quick_bench,
     ratios_of,
-    set_up,
     share_of_others,
 )
+from egochef.bench.kitchens import Kitchen, set_up
+from egochef.bench.process import in_fresh_process
 from egochef.bench.ways import WAYS, MissingError
 from egochef.clip import ClipSpec, Grid
 from egochef.data.store import StoreSpec

@@ -1,36 +1,30 @@
 """How fast training clips come: from a store, from videos, from a folder of JPEG files, on the same drawn videos.
 
-In: two kitchens to draw. Out: `Row`s and ratios. A clip is what the training loop gets: T frames at jittered candidate
+In: kitchens to draw. Out: `Row`s and ratios. A clip is what the training loop gets: T frames at jittered candidate
 times, read, cropped, collated in batches. All ways read the same clips. Each runs in a fresh process, on one thread,
 without workers; they take turns over the rounds, and medians over the rounds count. The files are small enough to
 stay in memory: this is processor time, not the disk's. "A core" means a second of processor time, all threads together.
 """
 
-import json
 import math
-import multiprocessing
 import os
-import platform
-import resource
-import shutil
 import statistics
-import tarfile
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
+from egochef.bench.kitchens import EASY, LONG, SHORT, USUAL, Kitchen, Place, set_up
+from egochef.bench.process import in_fresh_process, peak_mib_so_far, read_bytes_so_far
 from egochef.bench.ways import WAYS, MissingError, open_segments, open_way
 from egochef.clip import ClipSpec
 from egochef.data.annotations import find_videos, open_data_folder
@@ -43,23 +37,16 @@ from egochef.data.dataset import (
     epoch_order,
     make_loader,
     split_evenly,
-    start_worker,
 )
 from egochef.data.frames import Frames
-from egochef.data.prepare import prepare
 from egochef.data.sampling import candidate_times
 from egochef.data.store import StoreFrames, StoreSpec, decode_jpeg
 from egochef.data.transforms import Augment, Cut, cut_out, finish_crop, random_cut
 from egochef.errors import InputError
-from egochef.files import write_json
-from egochef.parallel import advance, run_parallel
 from egochef.records import to_dict
 from egochef.runtime import describe_machine, num_cpus
-from egochef.toykitchen import ToyConfig, draw_kitchen
-from egochef.video.decode import decode_at, iter_frames, probe
-from egochef.video.encode import EncodeSpec, write_video
-
-Result = TypeVar("Result")
+from egochef.toykitchen import ToyConfig
+from egochef.video.decode import decode_at, probe
 
 BATCH_SIZE = 8
 NAIVE = "pyav_seek"
@@ -73,26 +60,8 @@ CHECK_SIZE_PX = (160, 90)
 """width and height to which frames are shrunk to be compared"""
 MARGIN = 0.01
 """grey levels by which another frame must be nearer to count as the one that is shown"""
-END_S = 10.0
-"""that a process has to end when its work is done"""
 MAX_DISTANCE = 10.0
 """mean grey levels between a frame and the same one as JPEG, far more than JPEG's losses"""
-
-
-@dataclass(frozen=True)
-class Kitchen:
-    """Videos to draw."""
-
-    config: ToyConfig
-    encoding: EncodeSpec | None = None
-    """how the drawn videos are encoded again; None leaves them as they are drawn, which decodes fast"""
-
-
-USUAL = EncodeSpec(gop=250, num_threads=1)
-"""x264's veryfast at crf 23: what docs/data.md tells to make 640x360 videos with"""
-LONG = Kitchen(ToyConfig(num_segments=40, width_px=640, height_px=360, gop=250, segment_s=2.5), USUAL)
-SHORT = Kitchen(ToyConfig(num_segments=40, width_px=640, height_px=360, gop=250), USUAL)
-EASY = Kitchen(ToyConfig(num_segments=40))
 
 
 @dataclass(frozen=True)
@@ -147,16 +116,6 @@ class DataNumbers:
     machine: dict[str, str | int | float]
     rows: tuple[Row, ...]
     ratios: dict[str, float | None]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a kitchen and what was made of it lie."""
-
-    kitchen: Path
-    store: Path
-    pictures: Path
-    """the store's pictures, one file each"""
 
 
 @dataclass(frozen=True)
@@ -219,58 +178,6 @@ def _versions() -> dict[str, str]:
 # What is read
 
 
-def set_up(root: Path, kitchen: Kitchen, spec: StoreSpec) -> Place:
-    """Draw a kitchen, make its store, and put the store's pictures into a folder; whatever is there stays.
-
-    Raises:
-        InputError: another kitchen lies there, or the folder cannot be written.
-    """
-    place = Place(root / "kitchen", root / "store", root / "pictures")
-    settings, wanted = root / "kitchen.json", to_dict(kitchen)
-    if place.kitchen.exists():
-        if not settings.is_file() or json.loads(settings.read_text(encoding="utf-8")) != wanted:
-            raise InputError(f"{root}: holds another kitchen than this run's. Choose another --keep, or remove it.")
-    else:
-        write_json(settings, wanted)
-        draw(place.kitchen, kitchen)
-    prepare(place.kitchen, place.store, spec, num_workers=num_cpus())
-    if not place.pictures.exists():
-        half = root / ".pictures.part"
-        shutil.rmtree(half, ignore_errors=True)
-        for tar in sorted(place.store.rglob("*.tar")):
-            with tarfile.open(tar) as archive:
-                archive.extractall(half, filter="data")
-        half.replace(place.pictures)
-    return place
-
-
-def draw(out: Path, kitchen: Kitchen) -> None:
-    """Draw a kitchen, and encode its videos again if it says how; it appears under its name when it is whole."""
-    half = out.parent / f".{out.name}.part"
-    shutil.rmtree(half, ignore_errors=True)
-    draw_kitchen(half, kitchen.config)
-    if kitchen.encoding is not None:
-        jobs = [(path, kitchen.encoding) for path in sorted(half.rglob("*.MP4"), key=lambda path: -path.stat().st_size)]
-        with tqdm(total=len(jobs), desc="encoding", unit="video", disable=None) as bar:
-            for _ in run_parallel(encode_again, jobs, num_cpus(), name=_video_name):
-                bar.update()
-    half.replace(out)
-
-
-def encode_again(job: tuple[Path, EncodeSpec]) -> None:
-    """Encode a video's frames in another way, under the same name."""
-    path, spec = job
-    rate = Fraction(probe(path).average_fps or 0).limit_denominator(1001)
-    with write_video(path, rate=rate, spec=spec) as writer:
-        for _, frame in iter_frames(path):
-            advance(0)
-            writer.add(frame)
-
-
-def _video_name(job: tuple[Path, EncodeSpec]) -> str:
-    return job[0].stem
-
-
 def plan(num_segments: int, num_passes: int, seed: int) -> list[Key]:
     """The clips that are read: every segment once in a pass."""
     return [
@@ -327,19 +234,19 @@ def measure_way(way: str, place: Place, bench: DataBench, wanted: np.ndarray) ->
     seen = dataset.frames = Watched(dataset.frames)  # warms up as well
     _read_batch(dataset, keys[: _num_checked(bench)])
     dataset.frames = seen.frames
-    begun_bytes, begun_s, begun_cpu_s = _read_bytes(), time.perf_counter(), time.process_time()
+    begun_bytes, begun_s, begun_cpu_s = read_bytes_so_far(), time.perf_counter(), time.process_time()
     for batch in split_evenly(keys, BATCH_SIZE):
         _read_batch(dataset, batch)
     cpu_ms, wall_ms = (
         1000 * (now_s - then_s) / len(keys)
         for now_s, then_s in ((time.process_time(), begun_cpu_s), (time.perf_counter(), begun_s))
     )
-    read_bytes = (_read_bytes() - begun_bytes) / len(keys)
+    read_bytes = (read_bytes_so_far() - begun_bytes) / len(keys)
     return Measured(
         cpu_ms,
         wall_ms,
         None if math.isnan(read_bytes) else read_bytes,
-        _peak_mib(),
+        peak_mib_so_far(),
         share_of_others(np.concatenate(seen.small), wanted),
     )
 
@@ -347,64 +254,6 @@ def measure_way(way: str, place: Place, bench: DataBench, wanted: np.ndarray) ->
 def _read_batch(dataset: ClipDataset, keys: Sequence[Key]) -> None:
     samples: list[Sample | InputError] = [dataset[key] for key in keys]
     collate(samples)
-
-
-def _read_bytes() -> float:
-    """That this process has read so far, NaN where the system does not tell."""
-    try:
-        return float(Path("/proc/self/io").read_text().split()[1])
-    except OSError:
-        return math.nan
-
-
-def _peak_mib() -> float:
-    """The most memory that this process held."""
-    try:  # getrusage counts what the parent held when it started this process
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if platform.system() == "Darwin" else 2**10)
-
-
-def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result:
-    """What a function of a module's top level gives in a process of its own, which computes with one thread.
-
-    Raises:
-        InputError: the function's, or the process was killed.
-    """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(sender, function, arguments))
-    process.start()
-    sender.close()
-    try:
-        answer = receiver.recv()
-    except EOFError:
-        process.join()
-        code = process.exitcode or 0
-        if code < 0:
-            raise InputError(
-                f"a process that measures was killed (signal {-code}); the system may have run out of "
-                "memory. Run it again, with fewer --segments."
-            ) from None
-        raise RuntimeError(f"{function.__name__} failed, see above") from None
-    finally:
-        receiver.close()
-        process.join(END_S)
-        process.kill()  # nothing but an interrupted one is left by now
-        process.join()
-    if isinstance(answer, InputError):
-        raise answer
-    return answer
-
-
-def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    start_worker()
-    cv2.setNumThreads(1)
-    try:
-        sender.send(function(*arguments))
-    except InputError as error:
-        sender.send(error)
 
 
 # Whether all ways show the same frames

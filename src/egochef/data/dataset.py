@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from multiprocessing.connection import wait as wait_for_processes
 from types import FrameType
 from typing import NamedTuple
 
@@ -40,6 +41,8 @@ from egochef.runtime import keep_freed_memory
 log = logging.getLogger(__name__)
 
 WORKER_TIMEOUT_S = 300.0
+DEATH_S = 1.0
+"""within which a process is seen to be dead after it let go of its connections"""
 MAX_FAILED = 20
 MAX_FAILED_SHARE = 0.01
 MAX_REPLACEMENTS = 20
@@ -223,28 +226,34 @@ class Loader:
                     batch = next(batches)
             except StopIteration:
                 return
-            except RuntimeError as error:
+            except (RuntimeError, EOFError, OSError) as error:
                 raise self._explained(error) from error
             if isinstance(batch, InputError):
                 raise batch
             yield batch
 
-    def _explained(self, error: RuntimeError) -> Exception:
+    def _explained(self, error: Exception) -> Exception:
         """What became of the workers, in words; they are ended."""
-        killed = re.search(r"worker \(pid\(?s?\)? ([\d, ]+)\)", str(error))
-        if not killed and "timed out" not in str(error):
+        # torch has no public way to end workers now, and one that is stopped does not hear its SIGTERM.
+        workers = getattr(self._loader._iterator, "_workers", [])
+        if not workers:
             return error
+        killed = re.search(r"worker \(pid\(?s?\)? ([\d, ]+)\)", str(error))
         pids = {int(pid) for pid in killed[1].split(",")} if killed else set()
+        if isinstance(error, EOFError | OSError):  # a batch that was under way from one that has just died
+            dead = wait_for_processes([worker.sentinel for worker in workers], DEATH_S)
+            pids = {worker.pid for worker in workers if worker.sentinel in dead}
+        if not pids and "timed out" not in str(error):
+            return error
         where = " and ".join(
             f"{self._watched.dataset.name((epoch, position, index))} (process {pid})"
             for pid, epoch, position, index in self._watched.at_work.tolist()
             if epoch >= 0 and (pid in pids or not pids)
         )
-        # torch has no public way to end workers now, and one that is stopped does not hear its SIGTERM.
-        for worker in self._loader._iterator._workers:  # type: ignore[union-attr]
+        for worker in workers:
             worker.kill()
         self._loader._iterator._shutdown_workers()  # type: ignore[union-attr]
-        if not killed:
+        if not pids:
             return InputError(
                 f"no data for {self._timeout_s:g} s: a worker hangs while reading {where or 'nothing'}. See whether "
                 "that file can be read (egochef doctor) and whether its disk answers."

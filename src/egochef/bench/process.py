@@ -1,0 +1,77 @@
+"""Measuring in a process of its own: what it computes starts clean, on one thread, and its memory is its own."""
+
+import math
+import multiprocessing
+import platform
+import resource
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+
+from egochef.data.dataset import start_worker
+from egochef.errors import InputError
+
+Result = TypeVar("Result")
+END_S = 10.0
+"""that a process has to end when its work is done"""
+
+
+def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result:
+    """What a function of a module's top level gives in a process of its own, which computes with one thread.
+
+    Raises:
+        InputError: the function's, or the process was killed.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(sender, function, arguments))
+    process.start()
+    sender.close()
+    try:
+        answer = receiver.recv()
+    except EOFError:
+        process.join()
+        code = process.exitcode or 0
+        if code < 0:
+            raise InputError(
+                f"a process that measures was killed (signal {-code}); the system may have run out of "
+                "memory. Run it again, with fewer --segments."
+            ) from None
+        raise RuntimeError(f"{function.__name__} failed, see above") from None
+    finally:
+        receiver.close()
+        process.join(END_S)
+        process.kill()  # nothing but an interrupted one is left by now
+        process.join()
+    if isinstance(answer, InputError):
+        raise answer
+    return answer
+
+
+def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    start_worker()
+    cv2.setNumThreads(1)
+    try:
+        sender.send(function(*arguments))
+    except InputError as error:
+        sender.send(error)
+
+
+def read_bytes_so_far() -> float:
+    """That this process has read so far, NaN where the system does not tell."""
+    try:
+        return float(Path("/proc/self/io").read_text().split()[1])
+    except OSError:
+        return math.nan
+
+
+def peak_mib_so_far() -> float:
+    """The most memory that this process held."""
+    try:  # getrusage counts what the parent held when it started this process
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if platform.system() == "Darwin" else 2**10)
