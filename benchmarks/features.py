@@ -25,8 +25,6 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +48,6 @@ from egochef.inference.features import (
     ViewAbout,
     view_name,
 )
-from egochef.model.checkpoint import Checkpoint
 from egochef.model.recogniser import ModelConfig, Recogniser
 from egochef.recipes import toy
 from egochef.records import to_dict
@@ -58,9 +55,11 @@ from egochef.runtime import describe_machine, pick_device, seed_torch
 from egochef.taxonomy import Taxonomy
 from egochef.toykitchen import ToyConfig, draw_kitchen
 from egochef.training.config import TrainConfig
-from egochef.training.loop import FEATURES, _run, _train_epoch, train
-from egochef.training.runfiles import RunLog, read_log
-from egochef.training.sources import FeatureSource, MicroBatch
+from egochef.training.loop import train
+from egochef.training.run import FEATURES
+from egochef.training.runfiles import read_log
+from egochef.training.sources import FeatureSource
+from egochef.training.step import Learner, StepTimer
 
 SCORES = ("all_verb_accuracy_at_1", "all_noun_accuracy_at_1", "all_action_accuracy_at_1")
 EK100_SEGMENTS, EK100_FEATURES, POOL, WARM_UP_STEPS = 67_217, 2048, 512, 3
@@ -164,23 +163,13 @@ def run_seconds(run: Path) -> dict[str, float]:
     lines = list(read_log(run))
     epochs = sorted({line["epoch"] for line in lines})
     train_ms = [
-        sum(line["data_ms"] + line["step_ms"] for line in lines if line["kind"] == "step" and line["epoch"] == epoch)
-        for epoch in epochs
+        sum(line["step_ms"] for line in lines if line["kind"] == "step" and line["epoch"] == epoch) for epoch in epochs
     ]
     evaluation_ms = [line["eval_ms"] for line in lines if line["kind"] == "evaluation"]
     return {
         "train_s": statistics.median(train_ms) / 1000,
         "evaluation_s": statistics.median(evaluation_ms) / 1000,
     }
-
-
-class FirstSteps(FeatureSource):
-    """The first steps of an epoch."""
-
-    num_steps = 0
-
-    def epoch(self, epoch: int) -> Iterator[MicroBatch]:
-        yield from islice(super().epoch(epoch), self.num_steps)
 
 
 def at_full_size(work: Path, args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
@@ -195,14 +184,19 @@ def at_full_size(work: Path, args: argparse.Namespace, device: torch.device) -> 
     recogniser = Recogniser(ModelConfig())
     recogniser.encoder.requires_grad_(False)
     engine = TorchEngine(recogniser, config.clip, taxonomy, device, torch.float32, encoder_is_final=True)
-    about = Checkpoint(recogniser.config, config.clip, taxonomy, config.recipe, "imagenet")
-    source = FirstSteps(features, config, device)
+    learner = Learner(engine, config)
+    micros = FeatureSource(features, np.array([s.narration_id for s in segments]), config, device).epoch(
+        1, 0, config.batch_size
+    )
     all_steps = len(segments) // config.batch_size
-    source.num_steps = all_steps if device.type == "cuda" else min(all_steps, WARM_UP_STEPS + args.steps)
-    run_log = RunLog(work, 0)
-    _train_epoch(_run(config, work, about, engine, source, None), 1, 0, run_log)
-    run_log.close()
-    steps_ms = [line["data_ms"] + line["step_ms"] for line in read_log(work) if line["step"] > WARM_UP_STEPS]
+    num_steps = all_steps if device.type == "cuda" else min(all_steps, WARM_UP_STEPS + args.steps)
+    steps_ms = []
+    for step in range(1, num_steps + 1):
+        timer = StepTimer(device)
+        learner.take_step(micros, step, config.lr, timer)
+        steps_ms.append(timer.read_ms()["step_ms"])
+    micros.close()
+    steps_ms = steps_ms[WARM_UP_STEPS:]
     return {
         "num_segments": len(segments),
         "features": [config.clip.num_frames, EK100_FEATURES],

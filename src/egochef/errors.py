@@ -1,4 +1,4 @@
-"""The one kind of error that a person can mend. Nothing comes in; every module raises it."""
+"""What can end a command other than its success. Nothing comes in; every module raises it."""
 
 
 class InputError(ValueError):
@@ -10,3 +10,10 @@ class InputError(ValueError):
 
 class FrameError(InputError):
     """Frames of a segment cannot be had, from its video or from a store."""
+
+
+class Stopped(Exception):  # noqa: N818  it is no error
+    """A signal ended a run that can be gone on with; says how far it came.
+
+    The command line prints the message in one line and exits with 75, the "try again" of sysexits.h.
+    """

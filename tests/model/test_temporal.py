@@ -39,7 +39,7 @@ def reference_states(model, x):
     for layer in range(2):
         directions = []
         for suffix, order in (("", slice(None)), ("_reverse", slice(None, None, -1))):
-            names = [f"{kind}_l{layer}{suffix}" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+            names = [f"{layer}.{kind}_l0{suffix}" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
             states = one_direction(x[order], [parameters[name] for name in names], model.hidden_size)
             directions.append(states[order])
         x = np.concatenate(directions, axis=1)

@@ -3,13 +3,10 @@
 import dataclasses
 import json
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
+from tiny_runs import HEADS, TINY, last_state, steps
 
 from egochef.clip import ClipSpec
 from egochef.data.annotations import find_videos, open_data_folder, read_split
@@ -19,37 +16,17 @@ from egochef.errors import InputError
 from egochef.files import write_json
 from egochef.inference.features import weights_sha256
 from egochef.inference.scoring import score_split, truth_of
-from egochef.model.checkpoint import load_checkpoint, read_tensors, write_tensors
+from egochef.model.checkpoint import load_checkpoint, write_tensors
 from egochef.model.encoders import build_encoder
 from egochef.model.recogniser import ModelConfig
 from egochef.model.weights import load_initial_weights
 from egochef.recipes import find_recipe, toy
-from egochef.records import to_dict
 from egochef.scoring.metrics import evaluate
-from egochef.training.config import TrainConfig, debug, load_config, with_encoder, with_init
-from egochef.training.loop import spread, train
-from egochef.training.runfiles import read_log
-
-TINY = dataclasses.replace(
-    with_encoder(TrainConfig(recipe="tiny"), "efficientnet_lite0"),
-    model=ModelConfig(encoder="efficientnet_lite0", hidden_size=8),
-    clip=ClipSpec(num_frames=2, image_size=64, resize_size=64, mean=(0.498,) * 3, std=(0.502,) * 3),
-    epochs=2,
-    batch_size=4,
-    micro_batch=3,
-    lr=1e-3,
-    warmup_epochs=0.5,
-    precision="fp32",
-    num_workers=0,
-    max_train_segments=8,
-    max_validation_segments=4,
-)
-HEADS = dataclasses.replace(TINY, feature_views=2, epochs=4, augment=Augment(cutmix_alpha=0.0))
-
-
-def steps(run):
-    keep = ("epoch", "step", "lr", "loss", "verb_loss", "noun_loss", "grad_norm")
-    return [{name: line[name] for name in keep} for line in read_log(run) if line["kind"] == "step"]
+from egochef.training.config import debug, load_config, with_init
+from egochef.training.loop import train
+from egochef.training.run import spread
+from egochef.training.runfiles import RunLog, read_log
+from egochef.training.state import Progress
 
 
 def same_weights(a, b):
@@ -67,13 +44,16 @@ def test_what_a_run_leaves(trained):
     run, progress = trained
     assert (progress.epoch, progress.step, progress.finished) == (2, 4, True)
     assert sorted(path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()) == [
+        "MODEL_CARD.md",
         "checkpoints/best.safetensors",
-        "checkpoints/last/epoch-0002.safetensors",
+        *[f"checkpoints/last/step-{n:08d}.{s}" for n in (2, 4) for s in ("safetensors", "sha256")],
         "config.json",
+        "lock",
         "log.jsonl",
+        "sessions.jsonl",
     ]
     lines = list(read_log(run))
-    assert [line["kind"] for line in lines] == ["step", "step", "evaluation"] * 2
+    assert [line["kind"] for line in lines] == ["step", "step", "evaluation", "epoch"] * 2
     assert all(line["num_clips"] == 4 and line["loss"] > 0 for line in lines if line["kind"] == "step")
     _, about = load_checkpoint(run)
     assert about.clip == TINY.clip and about.recipe == "tiny" and about.initial_weights == "imagenet"
@@ -110,32 +90,6 @@ def test_accumulation_is_the_same_step(toy_root, tmp_path):
     one, four = steps(tmp_path / "1"), steps(tmp_path / "4")
     assert one[0]["loss"] == pytest.approx(four[0]["loss"], rel=1e-5)
     assert one[0]["grad_norm"] == pytest.approx(four[0]["grad_norm"], rel=1e-3)
-
-
-@pytest.mark.parametrize("config", [TINY, HEADS], ids=["video", "features"])
-def test_a_killed_run_goes_on_the_same_way(config, toy_root, tmp_path):
-    """A real process is killed in its second epoch; going on from the first one's end gives the same weights."""
-    config = dataclasses.replace(config, epochs=3)
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    train(config, toy_root, whole)
-    write_json(tmp_path / "config.json", to_dict(config))
-    command = [sys.executable, "-m", "egochef", "train", "--config", tmp_path / "config.json"]
-    command += ["--data", toy_root, "--out", killed]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while process.poll() is None:
-        log = killed / "log.jsonl"
-        if log.is_file() and '"epoch": 2' in log.read_text():
-            process.send_signal(signal.SIGKILL)
-            break
-        time.sleep(0.002)
-    assert process.wait() == -signal.SIGKILL
-    states = sorted(path.name for path in (killed / "checkpoints" / "last").iterdir())
-    assert "epoch-0003.safetensors" not in states
-    train(config, toy_root, killed, resume=True)
-    assert steps(killed) == steps(whole)
-    last = "checkpoints/last/epoch-0003.safetensors"
-    first, second = read_tensors(whole / last)[0], read_tensors(killed / last)[0]
-    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.fixture(scope="module")
@@ -206,9 +160,8 @@ def test_features_of_another_encoder_do_not_go_on_with_a_run(heads, tmp_path):
     root, run = tmp_path / "F", tmp_path / "run"
     shutil.copytree(heads[0] / "features", root)
     train(dataclasses.replace(HEADS, epochs=2), root, run)
-    path = run / "checkpoints" / "last" / "epoch-0002.safetensors"
-    tensors, header = read_tensors(path)
-    write_tensors(path, tensors, header | {"progress": header["progress"] | {"finished": False, "epoch": 1}})
+    for path in (run / "checkpoints" / "last").glob("step-00000004.*"):  # as if stopped after the first epoch
+        path.unlink()
     encoder = build_encoder("efficientnet_lite0")
     write_tensors(root / "encoder.safetensors", encoder.state_dict(), {})
     about = json.loads((root / "features.json").read_text())
@@ -227,7 +180,7 @@ def test_a_fixed_encoder_stays_as_it_was_and_the_rest_learns(toy_root, tmp_path)
     load_initial_weights(encoder, "efficientnet_lite0", "imagenet")
     after = load_checkpoint(tmp_path / "run")[0].encoder.state_dict()
     assert all(torch.equal(tensor, after[name]) for name, tensor in encoder.state_dict().items())
-    tensors, _ = read_tensors(tmp_path / "run" / "checkpoints" / "last" / "epoch-0002.safetensors")
+    tensors, _ = last_state(tmp_path / "run")
     trained = {name.split(".")[1] for name in tensors if name.startswith("optimiser.")}
     assert trained == {"temporal", "verb_head", "noun_head"}
 
@@ -238,7 +191,7 @@ def test_heads_on_kept_features_leave_the_encoder_alone_and_learn(toy_root, tmp_
     train(config, toy_root, tmp_path / "run")
     losses = [line["loss"] for line in steps(tmp_path / "run")]
     assert losses[-1] < 0.6 * losses[0]
-    tensors, _ = read_tensors(tmp_path / "run" / "checkpoints" / "last" / "epoch-0025.safetensors")
+    tensors, _ = last_state(tmp_path / "run")
     assert not any(name.startswith("optimiser.encoder") for name in tensors)
 
 
@@ -253,14 +206,14 @@ def test_training_on_validation_too(toy_root, tmp_path):
     progress = train(config, toy_root, tmp_path / "run")
     assert progress.best_epoch == 2
     assert load_checkpoint(tmp_path / "run")[1].train_on == ("train", "validation")
-    assert {line["kind"] for line in read_log(tmp_path / "run")} == {"step"}
+    assert {line["kind"] for line in read_log(tmp_path / "run")} == {"step", "epoch"}
 
 
 def test_a_run_is_not_overwritten(trained, toy_root):
     with pytest.raises(InputError, match="holds a run already"):
         train(TINY, toy_root, trained[0])
-    with pytest.raises(InputError, match="started with epochs = 2, not 3"):
-        train(dataclasses.replace(TINY, epochs=3), toy_root, trained[0], resume=True)
+    with pytest.raises(InputError, match="started with epochs = 2, not 3, lr = 0.001, not 0.002"):
+        train(dataclasses.replace(TINY, epochs=3, lr=2e-3), toy_root, trained[0], resume=True)
 
 
 def test_resuming_a_finished_run_does_nothing(trained, toy_root):
@@ -350,9 +303,7 @@ def test_a_random_encoder_cannot_be_frozen():
 
 
 def test_log_is_json_even_when_numbers_are_not_finite(tmp_path):
-    from egochef.training.runfiles import RunLog
-
-    run_log = RunLog(tmp_path, 0)
-    run_log.write(kind="step", epoch=1, loss=float("nan"))
+    run_log = RunLog(tmp_path, Progress())
+    run_log.write(kind="step", epoch=1, step=1, loss=float("nan"))
     run_log.close()
-    assert json.loads((tmp_path / "log.jsonl").read_text()) == {"kind": "step", "epoch": 1, "loss": None}
+    assert json.loads((tmp_path / "log.jsonl").read_text()) == {"kind": "step", "epoch": 1, "step": 1, "loss": None}

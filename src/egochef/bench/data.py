@@ -14,10 +14,8 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import cv2
 import numpy as np
@@ -25,6 +23,7 @@ from tqdm import tqdm
 
 from egochef.bench.kitchens import EASY, LONG, SHORT, USUAL, Kitchen, Place, set_up
 from egochef.bench.process import in_fresh_process, peak_mib_so_far, read_bytes_so_far
+from egochef.bench.rows import Numbers, Row, value_of, versions_of
 from egochef.bench.ways import WAYS, MissingError, open_segments, open_way
 from egochef.clip import ClipSpec
 from egochef.data.annotations import find_videos, open_data_folder
@@ -43,7 +42,6 @@ from egochef.data.sampling import candidate_times
 from egochef.data.store import StoreFrames, StoreSpec, decode_jpeg
 from egochef.data.transforms import Augment, Cut, cut_out, finish_crop, random_cut
 from egochef.errors import InputError
-from egochef.records import to_dict
 from egochef.runtime import describe_machine, num_cpus
 from egochef.toykitchen import ToyConfig
 from egochef.video.decode import decode_at, probe
@@ -98,27 +96,6 @@ def quick_bench() -> DataBench:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A number."""
-
-    name: str
-    """`kitchen/way quantity`"""
-    value: float | None
-    """None: it could not be measured, and the note says why"""
-    unit: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class DataNumbers:
-    """All that was measured."""
-
-    machine: dict[str, str | int | float]
-    rows: tuple[Row, ...]
-    ratios: dict[str, float | None]
-
-
-@dataclass(frozen=True)
 class Measured:
     """A way, a kitchen, a round."""
 
@@ -134,7 +111,7 @@ class Measured:
     """share of the checked frames that are not those of the times asked for"""
 
 
-def bench_data(bench: DataBench, *, keep: Path | None = None) -> DataNumbers:
+def bench_data(bench: DataBench, *, keep: Path | None = None) -> Numbers:
     """Draw, prepare, measure.
 
     Args:
@@ -143,7 +120,7 @@ def bench_data(bench: DataBench, *, keep: Path | None = None) -> DataNumbers:
     Raises:
         InputError: `keep` holds something else, or the disk is full.
     """
-    machine = describe_machine() | _versions() | {"load_average_before": round(os.getloadavg()[0], 2)}
+    machine = describe_machine() | versions_of(LIBRARIES) | {"load_average_before": round(os.getloadavg()[0], 2)}
     with ExitStack() as stack:
         root = keep or Path(stack.enter_context(TemporaryDirectory(prefix="egochef-bench-")))
         kitchens = {"long": bench.long, "short": bench.short, "easy": bench.easy}
@@ -156,23 +133,7 @@ def bench_data(bench: DataBench, *, keep: Path | None = None) -> DataNumbers:
         rows += in_fresh_process(_measure_parts, places["long"], bench)
         rows += in_fresh_process(_measure_loader, places["long"], bench)
     machine["load_average_after"] = round(os.getloadavg()[0], 2)
-    return DataNumbers(machine, tuple(rows), ratios_of(rows))
-
-
-def as_json(numbers: DataNumbers) -> dict[str, Any]:
-    """Plain values; a row has a note only where there is something to say."""
-    rows = [{name: value for name, value in to_dict(row).items() if name != "note" or value} for row in numbers.rows]
-    return {"machine": numbers.machine, "rows": rows, "ratios": numbers.ratios}
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "none"
-    return found
+    return Numbers(machine, tuple(rows), ratios_of(rows))
 
 
 # What is read
@@ -472,11 +433,6 @@ def _rows_of_gpus(rows: Sequence[Row]) -> list[Row]:
         for gpu, images_per_s in IMAGES_PER_S.items()
         if (speed := value_of(rows, f"long/{way} images_per_core_s"))
     ]
-
-
-def value_of(rows: Sequence[Row], name: str) -> float | None:
-    """The value of a row, None where there is none."""
-    return next((row.value for row in rows if row.name == name), None)
 
 
 def ratios_of(rows: Sequence[Row]) -> dict[str, float | None]:

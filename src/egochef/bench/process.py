@@ -1,4 +1,4 @@
-"""Measuring in a process of its own: what it computes starts clean, on one thread, and its memory is its own."""
+"""Measuring in a process of its own: what it computes starts clean, and its memory is its own."""
 
 import math
 import multiprocessing
@@ -19,15 +19,18 @@ END_S = 10.0
 """that a process has to end when its work is done"""
 
 
-def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result:
-    """What a function of a module's top level gives in a process of its own, which computes with one thread.
+def in_fresh_process(function: Callable[..., Result], *arguments: Any, as_worker: bool = True) -> Result:
+    """What a function of a module's top level gives in a process of its own.
+
+    Args:
+        as_worker: begin as a data worker does, with one thread; otherwise as a program does.
 
     Raises:
         InputError: the function's, or the process was killed.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(sender, function, arguments))
+    process = context.Process(target=_answer, args=(sender, function, arguments, as_worker))
     process.start()
     sender.close()
     try:
@@ -38,7 +41,7 @@ def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result
         if code < 0:
             raise InputError(
                 f"a process that measures was killed (signal {-code}); the system may have run out of "
-                "memory. Run it again, with fewer --segments."
+                "memory. Run it again with less (--segments of bench data, --models of bench train)."
             ) from None
         raise RuntimeError(f"{function.__name__} failed, see above") from None
     finally:
@@ -51,8 +54,9 @@ def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result
     return answer
 
 
-def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    start_worker()
+def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...], as_worker: bool) -> None:
+    if as_worker:
+        start_worker()
     cv2.setNumThreads(1)
     try:
         sender.send(function(*arguments))

@@ -1,6 +1,7 @@
 """The `egochef` command: finds the subcommand, turns faults into one line and an exit code.
 
-Exit codes: 0 success, 1 a fault that the user can mend (one line on standard error), 2 wrong usage.
+Exit codes: 0 success, 1 a fault that the user can mend (one line on standard error), 2 wrong usage, 75 stopped by a
+signal in a state to go on from.
 """
 
 import argparse
@@ -10,9 +11,25 @@ import sys
 from collections.abc import Sequence
 
 from egochef import __version__
-from egochef.errors import InputError
+from egochef.errors import InputError, Stopped
 
-COMMANDS = ("demo", "toy", "doctor", "prepare", "features", "train", "evaluate", "submit", "predict", "bench")
+COMMANDS = (
+    "demo",
+    "toy",
+    "doctor",
+    "prepare",
+    "features",
+    "train",
+    "runs",
+    "evaluate",
+    "submit",
+    "predict",
+    "bench",
+    "slurm",
+)
+
+STOPPED = 75
+"""EX_TEMPFAIL of sysexits.h: the same command with --resume goes on"""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -49,6 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.traceback:
             raise
         return _fault(str(error))
+    except Stopped as stopped:
+        print(f"egochef: {stopped}", file=sys.stderr)
+        return STOPPED
     except KeyboardInterrupt:
         if options.traceback:
             raise

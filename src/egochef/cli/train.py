@@ -1,6 +1,8 @@
 """`egochef train`: a recipe and data in, a run's folder out."""
 
 import argparse
+import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,24 +39,88 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frozen-encoder", action="store_true", help="train from pictures, but only what follows the encoder"
     )
+    parser.add_argument(
+        "--frozen-stages",
+        type=int,
+        metavar="N",
+        help="keep the encoder's first N stages as they are",
+    )
+    parser.add_argument(
+        "--progressive",
+        nargs="+",
+        action="extend",
+        type=phase,
+        metavar="SHARE:PX:FRAMES",
+        help="smaller clips at first: 0.5:128:8 is 8 frames of 128 px up to half of the epochs; several in their order",
+    )
+    parser.add_argument("--ema", type=float, metavar="D", help="judge and keep a moving average of the weights: 0.999")
+    parser.add_argument("--compile", action="store_true", default=None, help="torch.compile of the encoder")
+    parser.add_argument(
+        "--channels-last",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="memory layout of the encoder (default: yes, but for MPS)",
+    )
+    parser.add_argument(
+        "--fused",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="the optimiser in one kernel (default: yes, but for MPS)",
+    )
+    parser.add_argument(
+        "--gradient-checkpointing", action="store_true", default=None, help="less memory for more time, in the encoder"
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="decoding processes")
+    parser.add_argument("--save-minutes", type=float, metavar="N", help="save the state as often (default: 10)")
+    parser.add_argument("--keep", type=int, metavar="N", help="states on disk (default: 2)")
+    parser.add_argument(
+        "--track", nargs="+", action="extend", metavar="T", help="also send the log to tensorboard, wandb"
+    )
     parser.add_argument("--debug", action="store_true", help="cut the run down to minutes; its scores mean nothing")
     parser.add_argument("--resume", action="store_true", help="go on with the run in RUN, or start it")
+    parser.add_argument(
+        "--accept-changes", action="store_true", help="with --resume: go on although settings have changed"
+    )
     add_device(parser)
 
 
+def phase(text: str) -> tuple[float, int, int]:
+    until, size, frames = text.split(":")
+    return float(until), int(size), int(frames)
+
+
 def run(args: argparse.Namespace) -> int:
+    from egochef.errors import InputError
+    from egochef.ranks import read_launch
+
+    if args.accept_changes and not args.resume:
+        raise InputError("--accept-changes goes with --resume")
+    is_first = read_launch().rank == 0
+    if not is_first:  # one speaks for all
+        os.environ["TQDM_DISABLE"] = "1"
+        logging.getLogger().setLevel(logging.ERROR)
+
     from egochef.inference.features import is_features
     from egochef.training.loop import train
-    from egochef.training.runfiles import LAST
+    from egochef.training.state import LAST
 
     from_features = is_features(args.data)
     if from_features:
         check_flags(args)
     config = build_config(args)
-    if args.resume and not (args.out / "config.json").is_file():
-        print(f"{args.out}: no run there yet, starting one")
-    progress = train(config, args.data, args.out, resume=args.resume, device=args.device)
+    if is_first and args.resume and not (args.out / "config.json").is_file():
+        print(f"{args.out}: no run there yet, starting one", flush=True)
+    progress = train(
+        config,
+        args.data,
+        args.out,
+        resume=args.resume,
+        accept_changes=args.accept_changes,
+        device=args.device,
+        on_epoch=EpochTable(config.epochs),
+    )
+    if not is_first:
+        return 0
     if progress.best_score >= 0:
         print(f"best validation action accuracy {progress.best_score:.2f} % in epoch {progress.best_epoch}")
     print(
@@ -62,6 +128,39 @@ def run(args: argparse.Namespace) -> int:
     )
     print(f"next: egochef evaluate --checkpoint {args.out} --data {'EPIC-KITCHENS' if from_features else args.data}")
     return 0
+
+
+class EpochTable:
+    """Prints a line an epoch, under a header before the first."""
+
+    TITLES = ("epoch", "step", "loss", "verb %", "noun %", "action %", "clips/s", "waiting", "time", "skipped")
+
+    def __init__(self, epochs: int):
+        self.epochs, self._begun = epochs, False
+
+    def __call__(self, line: dict[str, Any], metrics: dict[str, float]) -> None:
+        cells = [f"{line['epoch']}/{self.epochs}", line["step"], f"{line['loss']:.4f}"]
+        cells += [_percent(metrics, kind) for kind in ("verb", "noun", "action")]
+        cells += [
+            f"{line['clips_per_s']:.1f}",
+            f"{line['wait_share']:.1%}",
+            _duration(line["epoch_s"]),
+            line["skipped"],
+        ]
+        for row in [cells] if self._begun else [self.TITLES, cells]:
+            print("".join(f"{cell:>9}" for cell in row), flush=True)
+        self._begun = True
+
+
+def _percent(metrics: dict[str, float], kind: str) -> str:
+    name = f"all_{kind}_accuracy_at_1"
+    return f"{metrics[name]:.2f}" if name in metrics else "-"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def check_flags(args: argparse.Namespace) -> None:
@@ -93,7 +192,7 @@ def build_config(args: argparse.Namespace) -> "TrainConfig":
     import dataclasses
 
     from egochef.recipes import find_recipe
-    from egochef.training.config import debug, load_config, with_encoder, with_init, with_num_frames
+    from egochef.training.config import Phase, debug, load_config, with_encoder, with_init, with_num_frames
 
     config = find_recipe(args.recipe) if args.recipe else load_config(args.config)
     if args.encoder:
@@ -107,11 +206,18 @@ def build_config(args: argparse.Namespace) -> "TrainConfig":
     top |= {"num_workers": args.workers, "train_on": tuple(args.train_on) if args.train_on else None}
     top |= {"participants": tuple(args.participants) or None}
     top |= {"precision": args.precision if args.precision != "auto" else None}
+    top |= {name: getattr(args, name) for name in ("frozen_stages", "save_minutes", "keep")}
+    top |= {"ema_decay": args.ema, "trackers": tuple(args.track) if args.track else None}
+    if args.progressive:
+        top |= {"progressive": tuple(Phase(*phase) for phase in args.progressive)}
+    speed = {name: getattr(args, name) for name in ("compile", "channels_last", "fused")}
+    speed |= {"recompute": args.gradient_checkpointing}
     if args.frozen_encoder:
         top |= {"frozen_encoder": True, "feature_views": 0}
     config = dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, **_given(model)),
+        speed=dataclasses.replace(config.speed, **_given(speed)),
         **_given(top),
     )
     return debug(config) if args.debug else config

@@ -90,8 +90,11 @@ class ClipDataset(Dataset[Sample]):
         augment: Augment | None = None,
         seed: int = 0,
         num_views: int = 1,
+        clip_of: Callable[[int], ClipSpec] | None = None,
     ):
+        """`clip_of`: what the clips of an epoch are, where they change over the epochs (picklable)."""
         self.frames, self.clip, self.augment, self.seed, self.num_views = frames, clip, augment, seed, num_views
+        self.clip_of = clip_of
         # Arrays, not 67,217 objects: forked workers then share their pages for good.
         self.narration_id = np.array([segment.narration_id for segment in segments])
         self.video_id = np.array([segment.video_id for segment in segments])
@@ -103,27 +106,27 @@ class ClipDataset(Dataset[Sample]):
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, position, index = key
-        num_frames = self.clip.num_frames
+        spec = self.clip if self.clip_of is None else self.clip_of(epoch)
         if self.augment is None:
             segment, view = divmod(index, self.num_views)
-            places = view_places(self.frames.num_candidates(segment), num_frames, self.num_views)[view]
+            places = view_places(self.frames.num_candidates(segment), spec.num_frames, self.num_views)[view]
             try:
                 frames = self.frames.read(segment, places)
             except FrameError as error:
                 raise FrameError(f"segment {self.narration_id[segment]}: {error}") from None
-            return self._sample(eval_crop(frames, self.clip), segment, None, ())
+            return self._sample(eval_crop(frames, spec), segment, None, ())
 
         rng = np.random.default_rng([self.seed, epoch, position])
         failures: list[tuple[str, str]] = []
         for _ in range(MAX_REPLACEMENTS):
-            places = jittered_places(self.frames.num_candidates(index), num_frames, rng)
+            places = jittered_places(self.frames.num_candidates(index), spec.num_frames, rng)
             try:
                 cropped = self.frames.read(index, places, random_cut(self.augment, rng))
             except FrameError as error:
                 failures.append((str(self.video_id[index]), f"segment {self.narration_id[index]}: {error}"))
                 index = int(rng.integers(len(self.narration_id)))
                 continue
-            clip = finish_crop(cropped, self.clip, self.augment, rng)
+            clip = finish_crop(cropped, spec, self.augment, rng)
             colour = torch.from_numpy(draw_colour(self.augment, rng))
             return self._sample(clip, index, colour, tuple(failures))
         raise FrameError(f"{MAX_REPLACEMENTS} samples in a row could not be read, the last: {failures[-1][1]}")
@@ -211,7 +214,7 @@ class Loader:
             pin_memory=pin_memory,
             timeout=timeout_s if num_workers else 0,
             persistent_workers=num_workers > 0,
-            worker_init_fn=start_worker if num_workers else None,
+            worker_init_fn=_start_loader_worker if num_workers else None,
         )
 
     def __iter__(self) -> Iterator[Batch]:
@@ -231,6 +234,16 @@ class Loader:
             if isinstance(batch, InputError):
                 raise batch
             yield batch
+
+    def close(self) -> None:
+        """End the workers; they hear no signal that asks for it."""
+        iterator = self._loader._iterator  # torch has no public way
+        if iterator is None or not hasattr(iterator, "_workers"):
+            return
+        for worker in iterator._workers:
+            worker.kill()
+        iterator._shutdown_workers()  # type: ignore[attr-defined]
+        self._loader._iterator = None
 
     def _explained(self, error: Exception) -> Exception:
         """What became of the workers, in words; they are ended."""
@@ -315,6 +328,13 @@ def start_worker(_number: int = 0) -> None:
     """What a process that reads clips begins with."""
     torch.set_num_threads(1)
     keep_freed_memory()
+
+
+def _start_loader_worker(number: int) -> None:
+    start_worker(number)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):  # all processes get them, the main one decides
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:

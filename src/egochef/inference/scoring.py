@@ -17,6 +17,7 @@ from egochef.data.frames import Frames, open_frames
 from egochef.engines.torch_engine import TorchEngine
 from egochef.errors import InputError
 from egochef.inference.features import Features, is_features
+from egochef.ranks import Ranks
 from egochef.runtime import num_cpus
 from egochef.scoring.metrics import Truth
 from egochef.scoring.table import ScoreTable
@@ -73,8 +74,12 @@ def score_segments(
     num_views: int = 1,
     num_workers: int | None = None,
     title: str = "scoring",
+    ranks: Ranks | None = None,
 ) -> ScoreTable:
     """Log-probabilities of every segment, the mean over its views.
+
+    Args:
+        ranks: they share the segments out among them, and each gets the whole table.
 
     Raises:
         FrameError: a segment that cannot be read, by its narration id.
@@ -84,27 +89,35 @@ def score_segments(
     verb = np.zeros((len(segments), taxonomy.num_verbs))
     noun = np.zeros((len(segments), taxonomy.num_nouns))
     dataset = ClipDataset(segments, frames, engine.clip, num_views=num_views)
-    keys: list[Key] = [(0, position, position) for position in range(len(dataset))]
+    ranks = ranks or Ranks()
+    keys: list[Key] = [(0, position, position) for position in range(ranks.rank, len(dataset), ranks.num_ranks)]
     for batch, features in encode_batches(engine, dataset, keys, num_workers=num_workers, title=title):
         logits = engine.classify(features)
         places = batch.segment.numpy()
         np.add.at(verb, places, logits.verb.softmax(1).double().cpu().numpy() / num_views)
         np.add.at(noun, places, logits.noun.softmax(1).double().cpu().numpy() / num_views)
+    verb, noun = (ranks.sum(torch.from_numpy(probs)).numpy() for probs in (verb, noun))  # 0 where another rank's
     return _table(segments, verb, noun)
 
 
-def score_features(engine: TorchEngine, segments: tuple[Segment, ...], features: Features) -> ScoreTable:
+def score_features(
+    engine: TorchEngine, segments: tuple[Segment, ...], features: Features, *, ranks: Ranks | None = None
+) -> ScoreTable:
     """As `score_segments`, from the kept features of the segments' evaluation clips.
 
     Raises:
         InputError: features are damaged, or a score is not finite.
     """
-    verb, noun = [], []
-    for places in np.array_split(np.arange(len(segments)), -(-len(segments) // CLASSIFY_CLIPS)):
+    ranks = ranks or Ranks()
+    verb = np.zeros((len(segments), engine.taxonomy.num_verbs))
+    noun = np.zeros((len(segments), engine.taxonomy.num_nouns))
+    groups = np.array_split(np.arange(len(segments)), -(-len(segments) // CLASSIFY_CLIPS))
+    for places in groups[ranks.rank :: ranks.num_ranks]:
         logits = engine.classify(features.read(np.zeros_like(places), places))
-        verb.append(logits.verb.softmax(1).double().cpu().numpy())
-        noun.append(logits.noun.softmax(1).double().cpu().numpy())
-    return _table(segments, np.concatenate(verb), np.concatenate(noun))
+        verb[places] = logits.verb.softmax(1).double().cpu().numpy()
+        noun[places] = logits.noun.softmax(1).double().cpu().numpy()
+    verb, noun = (ranks.sum(torch.from_numpy(probs)).numpy() for probs in (verb, noun))  # 0 where another rank's
+    return _table(segments, verb, noun)
 
 
 def score_split(

@@ -20,7 +20,7 @@ from egochef.model.recogniser import ModelConfig, Recogniser
 from egochef.records import from_dict, to_dict
 from egochef.taxonomy import Taxonomy
 
-FORMAT = 1
+FORMAT = 2
 BEST = Path("checkpoints", "best.safetensors")
 
 

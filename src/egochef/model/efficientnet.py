@@ -13,6 +13,8 @@ import math
 
 from torch import Tensor, nn
 
+from egochef.model.recompute import run_block
+
 NUM_FEATURES = 1280
 STEM_CHANNELS = 32
 STAGES = (
@@ -82,6 +84,8 @@ class EfficientNetLite0(nn.Module):
         self.head_bn = _batchnorm(NUM_FEATURES)
         self.relu6 = nn.ReLU6(inplace=True)
         self.fc = nn.Identity() if num_classes is None else nn.Linear(NUM_FEATURES, num_classes)
+        self.recompute = False
+        """keep only what goes into each block for the backward pass, and compute the rest again there"""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 fan_out = module.weight[0, 0].numel() * module.out_channels // module.groups
@@ -89,9 +93,18 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         x = self.relu6(self.stem_bn(self.stem_conv(self.pad(frames))))  # (B, 32, H/2, W/2)
-        x = self.blocks(x)  # (B, 320, H/32, W/32)
-        x = self.relu6(self.head_bn(self.head_conv(x)))  # (B, 1280, H/32, W/32)
+        for block in self.blocks:
+            x = run_block(block, x, self.recompute)
+        x = self.relu6(self.head_bn(self.head_conv(x)))  # (B, 320, H/32, W/32) -> (B, 1280, H/32, W/32)
         return self.fc(x.mean((2, 3)))  # (B, 1280), or (B, num_classes)
+
+    def stages(self) -> list[list[nn.Module]]:
+        """The modules with weights from input to output, in nine parts that may be frozen from the front."""
+        blocks, middle = list(self.blocks), []
+        for num_blocks, *_ in STAGES:
+            middle.append(blocks[:num_blocks])
+            blocks = blocks[num_blocks:]
+        return [[self.stem_conv, self.stem_bn], *middle, [self.head_conv, self.head_bn]]
 
 
 def _same_padding(kernel_size: int, stride: int) -> tuple[nn.Module, int]:

@@ -108,6 +108,25 @@ def freeze_batchnorm(module: nn.Module) -> None:
                 setattr(parent, name, _frozen(child))
 
 
+def freeze_stages(encoder: nn.Module, num_stages: int) -> None:
+    """Take the first stages of an encoder (of its `stages()`) out of training: weights and BatchNorm stay as they are.
+
+    Raises:
+        InputError: the encoder has fewer stages.
+    """
+    stages = encoder.stages()  # type: ignore[operator]
+    if num_stages > len(stages):
+        raise InputError(f"frozen_stages is {num_stages}, the encoder has {len(stages)}. Freeze all by frozen_encoder.")
+    frozen = {id(module) for stage in stages[:num_stages] for part in stage for module in part.modules()}
+    for parent in list(encoder.modules()):
+        for name, child in parent.named_children():
+            if id(child) in frozen and type(child) is nn.BatchNorm2d:
+                setattr(parent, name, _frozen(child))
+    for stage in encoder.stages()[:num_stages]:  # type: ignore[operator]  # again: some are others now
+        for part in stage:
+            part.requires_grad_(False)
+
+
 def _frozen(batchnorm: nn.BatchNorm2d) -> FrozenBatchNorm2d:
     """The same tensors in a frozen module."""
     frozen = FrozenBatchNorm2d(batchnorm.num_features, eps=batchnorm.eps, momentum=batchnorm.momentum)

@@ -6,6 +6,8 @@ shapes of all tensors are torchvision's, so that its ImageNet files load as they
 
 from torch import Tensor, nn
 
+from egochef.model.recompute import run_block
+
 NUM_FEATURES = 2048
 EXPANSION = 4
 """a bottleneck's outputs over its inner channels"""
@@ -58,14 +60,22 @@ class ResNet50(nn.Module):
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.layer1, self.layer2, self.layer3, self.layer4 = _build_stages()
         self.fc = nn.Identity() if num_classes is None else nn.Linear(NUM_FEATURES, num_classes)
+        self.recompute = False
+        """keep only what goes into each bottleneck for the backward pass, and compute the rest again there"""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, frames: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(frames))))  # (B, 64, H/4, W/4)
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (B, 2048, H/32, W/32)
-        return self.fc(x.mean((2, 3)))  # (B, 2048), or (B, num_classes)
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            for block in layer:
+                x = run_block(block, x, self.recompute)
+        return self.fc(x.mean((2, 3)))  # (B, 2048, H/32, W/32) -> (B, 2048), or (B, num_classes)
+
+    def stages(self) -> list[list[nn.Module]]:
+        """The modules with weights from input to output, in five parts that may be frozen from the front."""
+        return [[self.conv1, self.bn1], [self.layer1], [self.layer2], [self.layer3], [self.layer4]]
 
 
 def _build_stages() -> list[nn.Sequential]:

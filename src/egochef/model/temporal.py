@@ -10,25 +10,26 @@ POOLINGS = ("mean", "last", "attention")
 
 
 class BiLSTM(nn.Module):
-    """Bidirectional LSTM over the frames, then pooling. (B, T, D) -> (B, 2 * hidden_size)."""
+    """Bidirectional LSTM over the frames, then pooling. (B, T, D) -> (B, 2 * hidden_size).
+
+    Each layer is an LSTM of its own with a plain Dropout between: cuDNN's own dropout keeps a random state that no seed
+    reaches, so that no run could be repeated.
+    """
 
     def __init__(self, num_features: int, hidden_size: int, num_layers: int, dropout: float, pooling: str):
         super().__init__()
-        self.lstm = nn.LSTM(
-            num_features,
-            hidden_size,
-            num_layers,
-            batch_first=True,
-            bidirectional=True,
-            dropout=dropout if num_layers > 1 else 0.0,  # between layers only
-        )
+        sizes = [num_features] + [2 * hidden_size] * (num_layers - 1)
+        self.lstm = nn.ModuleList(nn.LSTM(size, hidden_size, batch_first=True, bidirectional=True) for size in sizes)
+        self.dropout = nn.Dropout(dropout)  # between layers
         self.num_outputs = 2 * hidden_size
         self.hidden_size = hidden_size
         self.pooling = pooling
         self.attention = nn.Linear(self.num_outputs, 1) if pooling == "attention" else None
 
     def forward(self, features: Tensor) -> Tensor:
-        states, _ = self.lstm(features)  # (B, T, 2 * hidden_size)
+        states = features
+        for number, layer in enumerate(self.lstm):
+            states, _ = layer(self.dropout(states) if number else states)  # (B, T, 2 * hidden_size)
         if self.pooling == "last":  # each direction where it has seen the whole clip
             forward, backward = states[:, -1, : self.hidden_size], states[:, 0, self.hidden_size :]
             return torch.cat([forward, backward], dim=1)  # (B, 2 * hidden_size)

@@ -9,7 +9,6 @@ import hashlib
 import http.client
 import logging
 import os
-import pickle
 import re
 import time
 import urllib.error
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from egochef.errors import InputError
-from egochef.files import atomic_path
+from egochef.files import atomic_path, sha256_of
 
 RESNET50_URL = "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"
 """torchvision's IMAGENET1K_V2 (80.9 % top-1); the end of its name is the start of its sha256"""
@@ -128,7 +127,7 @@ def _unpickle(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of a damaged file PyTorch raises nearly anything; its own advice is to load unsafely
-        asked = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        asked = re.search(r"GLOBAL (\S+)", str(error)) if type(error).__name__ == "UnpicklingError" else None
         if asked:
             reason = f"refused: it holds more than weights ({asked[1]}), and reading that would run code"
         else:
@@ -263,8 +262,7 @@ def file_sha256(path: Path) -> str:
         InputError: there is no such file, or it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{path}: cannot be read ({reason}). Give a weights file, imagenet or none.") from None

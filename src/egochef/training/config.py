@@ -17,6 +17,40 @@ from egochef.runtime import PRECISIONS
 
 
 @dataclass(frozen=True)
+class Speed:
+    """How a step is computed. Results are the same but for rounding."""
+
+    channels_last: bool | None = None
+    """the encoder's memory layout; None: on, but for MPS"""
+    compile: bool = False
+    """torch.compile of the encoder: a minute at the start, less time a step"""
+    fused: bool | None = None
+    """the optimiser's update in one kernel; None: on CUDA and CPUs"""
+    recompute: bool = False
+    """gradient checkpointing: keep only what goes into each block of the encoder; less memory, more time"""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The first part of a progressive run: smaller pictures or fewer frames, which cost less."""
+
+    until: float
+    """share of the run's epochs at which it ends, above 0 and below 1"""
+    image_size: int
+    """height and width of the crop, pixels"""
+    num_frames: int
+    """T"""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.until < 1:
+            raise InputError(f"progressive: a phase until {self.until} of the epochs, expected above 0 and below 1")
+        if self.image_size < 32 or self.num_frames < 1:
+            raise InputError(
+                f"progressive: {self.num_frames} frames of {self.image_size} px, expected at least 1 of 32 px"
+            )
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """A training run; the defaults are the 16-frame baseline's. Recipes are named values of this."""
 
@@ -33,7 +67,7 @@ class TrainConfig:
     epochs: int = 50
     """at most; `patience` may stop the run before"""
     batch_size: int = 100
-    """clips an optimiser step, over all accumulation"""
+    """clips an optimiser step, over all devices and accumulation"""
     micro_batch: int | None = None
     """clips the device takes at once; None: found from its free memory"""
     lr: float = 1.5e-4
@@ -52,8 +86,21 @@ class TrainConfig:
     follows from these"""
     frozen_encoder: bool = False
     """train from pictures, but only what follows the encoder"""
+    frozen_stages: int = 0
+    """so many of the encoder's first stages stay as loaded; ResNet-50 has 5, EfficientNet-Lite0 9"""
+    progressive: tuple[Phase, ...] = ()
+    """phases before the one with the clips of `clip`, in their order; evaluation always sees those of `clip`"""
+    ema_decay: float = 0.0
+    """above 0: an exponential moving average of the weights is what gets evaluated and kept as best"""
     precision: str = "auto"
     """auto, fp32, bf16 or fp16"""
+    speed: Speed = field(default_factory=Speed)
+    save_minutes: float = 10.0
+    """the state is saved as often, and at the end of each epoch"""
+    keep: int = 2
+    """states on disk; more of them survive more damage"""
+    trackers: tuple[str, ...] = ()
+    """who gets the log's lines as well: tensorboard, wandb"""
     num_workers: int | None = None
     """decoding processes; None: found from the processors there are"""
     participants: tuple[str, ...] = ()
@@ -71,11 +118,12 @@ class TrainConfig:
             "micro_batch",
             "max_train_segments",
             "max_validation_segments",
+            "keep",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}, expected at least 1")
-        for name in ("weight_decay", "warmup_epochs", "feature_views", "seed", "num_workers"):
+        for name in ("weight_decay", "warmup_epochs", "feature_views", "seed", "num_workers", "frozen_stages"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise InputError(f"{name} is {value}, expected 0 or more")
@@ -85,6 +133,10 @@ class TrainConfig:
             raise InputError(f"label_smoothing is {self.label_smoothing}, expected 0 to below 1")
         if not self.max_grad_norm > 0:
             raise InputError(f"max_grad_norm is {self.max_grad_norm}, expected more than 0")
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"ema_decay is {self.ema_decay}, expected 0 to below 1")
+        if not self.save_minutes > 0:
+            raise InputError(f"save_minutes is {self.save_minutes}, expected more than 0")
         if self.precision not in PRECISIONS:
             raise InputError(f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
         wrong = [split for split in self.train_on if split not in SPLIT_FILES or split == "test"]
@@ -105,8 +157,40 @@ class TrainConfig:
                 "an encoder that starts at random has to be trained: --init none needs feature_views 0 and "
                 "frozen_encoder false"
             )
+        self._check_phases()
+        if self.frozen_stages and (self.encoder_is_fixed or self.init == "none"):
+            raise InputError(
+                f"frozen_stages is {self.frozen_stages}: it needs pretrained weights, and an encoder that is trained "
+                "behind them (not --init none, --frozen-encoder or kept features)"
+            )
+        if self.speed.recompute and not self.model.frozen_batchnorm:
+            raise InputError("speed.recompute would move BatchNorm's statistics twice, it needs frozen_batchnorm")
         if self.init == "none" and self.model.frozen_batchnorm:
             raise InputError("an encoder that starts at random needs model.frozen_batchnorm false")
+
+    def _check_phases(self) -> None:
+        if self.progressive and self.feature_views:
+            raise InputError("progressive is for training from pictures, feature_views keeps features of one size")
+        ends = [phase.until for phase in self.progressive]
+        if ends != sorted(set(ends)):
+            raise InputError(f"progressive: phases end at {ends} of the epochs, expected each after the one before")
+        for phase in self.progressive:
+            if phase.num_frames > self.clip.grid.min_frames:
+                raise InputError(
+                    f"progressive: {phase.num_frames} frames, but a segment has only {self.clip.grid.min_frames} "
+                    "candidate times for sure"
+                )
+
+    def clip_of(self, epoch: int) -> ClipSpec:
+        """The clips that an epoch (from 1) learns from."""
+        for phase in self.progressive:
+            if epoch <= round(phase.until * self.epochs):
+                size = phase.image_size
+                resize_size = max(self.clip.resize_size, size)
+                return dataclasses.replace(
+                    self.clip, image_size=size, resize_size=resize_size, num_frames=phase.num_frames
+                )
+        return self.clip
 
     @property
     def encoder_is_fixed(self) -> bool:

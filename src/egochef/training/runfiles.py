@@ -1,153 +1,189 @@
 """A run's folder on disk.
 
 RUN/config.json                      the TrainConfig
-RUN/log.jsonl                        a line per step and per evaluation (docs/training.md names the fields)
+RUN/log.jsonl                        a line per step, evaluation and epoch (docs/training.md names the fields)
+RUN/sessions.jsonl                   a line per start: when, where, with what (training/card)
 RUN/checkpoints/best.safetensors     the best model so far
-RUN/checkpoints/last/epoch-0003.safetensors   everything needed to go on after that epoch
+RUN/checkpoints/last/                states to go on from (training/state)
 RUN/features/                        kept features, where the run trains from features of its own (inference/features)
+RUN/lock                             held by the process that works on the run
+RUN/diverged.json                    only of a run that stopped because its loss was not finite: the steps and clips
+RUN/MODEL_CARD.md                    of a finished run (training/card)
 """
 
+import errno
 import json
 import math
+import os
+import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-import torch
-from torch import nn
-
 from egochef.errors import InputError
 from egochef.files import write_json, write_text
-from egochef.model.checkpoint import read_tensors, write_tensors
-from egochef.records import from_dict, to_dict, to_flat_dict
+from egochef.records import to_dict, to_flat_dict
 from egochef.training.config import TrainConfig, load_config
+from egochef.training.state import Progress
 
-LAST = Path("checkpoints", "last")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands after a whole epoch."""
-
-    epoch: int = 0
-    """epochs done"""
-    step: int = 0
-    """optimiser steps done"""
-    best_epoch: int = 0
-    """epoch of the best validation score, counted from 1; 0: none yet"""
-    best_score: float = -1.0
-    """its action accuracy, percent"""
-    finished: bool = False
+CONFIG, LOG, SESSIONS, LOCK, DIVERGED = "config.json", "log.jsonl", "sessions.jsonl", "lock", "diverged.json"
+BEFORE_START = {"code", "slurm", "logs", LOCK}
+"""what may be in a run's folder before it starts: what a scheduler's job needs"""
+HARMLESS = {"num_workers", "save_minutes", "keep", "trackers"}
+"""settings that may change without a word: they do not change what comes out"""
 
 
-def start_run(run: Path, config: TrainConfig, *, resume: bool) -> bool:
+def start_run(run: Path, config: TrainConfig, *, resume: bool, accept_changes: bool = False) -> bool:
     """Make a run's folder, or find the run to go on with. Returns whether there is one to go on with.
+
+    Args:
+        accept_changes: go on although settings have changed; the folder's config becomes the new one.
 
     Raises:
         InputError: the folder holds a run and `resume` is off; or it holds a run of another config, or something else.
     """
-    path = run / "config.json"
+    path = run / CONFIG
     if path.is_file():
         if not resume:
             raise InputError(f"{run}: holds a run already. Go on with it by --resume, or choose another --out.")
         saved = load_config(path)
-        if saved != config:
-            ours, theirs = to_flat_dict(config), to_flat_dict(saved)
-            name = next(name for name in ours if ours[name] != theirs[name])
+        ours, theirs = to_flat_dict(config), to_flat_dict(saved)
+        changed = [name for name in ours if ours[name] != theirs[name]]
+        telling = [name for name in changed if name not in HARMLESS]
+        if telling and not accept_changes:
+            listed = ", ".join(f"{name} = {theirs[name]!r}, not {ours[name]!r}" for name in telling)
             raise InputError(
-                f"{path}: the run was started with {name} = {theirs[name]!r}, not {ours[name]!r}. "
-                "Resume with the same settings, or choose another --out."
+                f"{path}: the run was started with {listed}. Resume with the same settings, with --accept-changes, or "
+                "choose another --out."
             )
+        if changed:
+            write_json(path, to_dict(config))
         return True
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise InputError(f"{run}: exists and is not a run. Choose another --out.")
+    refuse_others(run)
     write_json(path, to_dict(config))
     return False
 
 
-def save_last(run: Path, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
-    """Everything needed to go on after an epoch; then older states are removed."""
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    tensors = {f"model.{name}": tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    for parameter, state in optimiser.state.items():
-        for key, value in state.items():
-            tensors[f"optimiser.{names[id(parameter)]}.{key}"] = value.detach().cpu().contiguous()
-    path = run / LAST / f"epoch-{progress.epoch:04d}.safetensors"
-    write_tensors(path, tensors, {"progress": to_dict(progress)})
-    for old in (run / LAST).glob("epoch-*.safetensors"):
-        if old != path:
-            old.unlink()
+def refuse_others(run: Path) -> None:
+    """
+    Raises:
+        InputError: the folder is neither a run's, nor new, nor holds only what a scheduler puts there before.
+    """
+    if (run / CONFIG).is_file() or not run.exists():
+        return
+    if not run.is_dir() or any(path.name not in BEFORE_START for path in run.iterdir()):
+        raise InputError(f"{run}: exists and is not a run. Choose another --out.")
 
 
-def load_last(run: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> Progress:
-    """Put the newest saved state into model and optimiser; a run stopped in its first epoch starts over.
+def add_session(run: Path, fields: dict[str, Any]) -> None:
+    """A line into RUN/sessions.jsonl."""
+    with (run / SESSIONS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(fields) + "\n")
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold the run against other processes. The system lets go of it when this process ends, however that happens.
 
     Raises:
-        InputError: the saved state is not whole, or not of this model.
+        InputError: another process works on it.
     """
-    path = _newest_state(run)
-    if path is None:
-        return Progress()
-    tensors, header = read_tensors(path)
-    prefix = "model."
-    weights = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise InputError(f"{path}: not a state of this run ({str(error).splitlines()[0]})") from None
-    for group in optimiser.param_groups:
-        for parameter in group["params"]:
-            optimiser.state[parameter] = {}
-    for name, parameter in model.named_parameters():
-        for key in ("step", "exp_avg", "exp_avg_sq"):
-            saved = tensors.get(f"optimiser.{name}.{key}")
-            if saved is not None:
-                optimiser.state[parameter][key] = saved if key == "step" else saved.to(parameter.device)
-    return from_dict(Progress, header["progress"], str(path))
-
-
-def read_progress(run: Path) -> Progress:
-    """Where a run stands by its newest saved state; at its start if there is none.
-
-    Raises:
-        InputError: the saved state is not whole.
-    """
-    path = _newest_state(run)
-    return from_dict(Progress, read_tensors(path)[1]["progress"], str(path)) if path else Progress()
-
-
-def _newest_state(run: Path) -> Path | None:
-    return max((run / LAST).glob("epoch-*.safetensors"), default=None)
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        file = (run / LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{run}: cannot be written ({error.strerror}). Choose another --out.") from None
+    with file:
+        try:
+            # A record lock, not flock: data workers are forked, and must not hold it on when this process was killed.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise InputError(f"{run / LOCK}: cannot be locked ({error.strerror}), choose another disk.") from None
+            file.seek(0)
+            raise InputError(
+                f"{run}: is in use by {file.read().strip() or 'another process'}. Wait for it, or end it first."
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
 
 
 class RunLog:
-    """Appends to RUN/log.jsonl; going on after an epoch drops the lines that came later."""
+    """Appends to RUN/log.jsonl; going on after a step drops the lines that came later."""
 
-    def __init__(self, run: Path, epochs_done: int):
-        path = run / "log.jsonl"
-        kept = [line for line in read_log(run) if line["epoch"] <= epochs_done] if path.is_file() else []
-        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
-        self._file: TextIO = path.open("a", encoding="utf-8")
+    def __init__(self, run: Path, progress: Progress):
+        self.path = run / LOG
+        self.lines = [line for line in read_log(run) if _is_past(line, progress)] if self.path.is_file() else []
+        """all so far"""
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
+        self._file: TextIO = self.path.open("a", encoding="utf-8")
 
-    def write(self, **fields: Any) -> None:
-        """One line; a number that is not finite becomes null, as JSON has no word for it."""
+    def write(self, **fields: Any) -> dict[str, Any]:
+        """One line, returned as it was written; a number that is not finite becomes null, as JSON has no word for it.
+
+        Raises:
+            InputError: the disk is full, or the like.
+        """
         for name, value in fields.items():
             if isinstance(value, float) and not math.isfinite(value):
                 fields[name] = None
-        self._file.write(json.dumps(fields) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(fields) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: cannot be written ({error.strerror}). Free space, and go on by --resume."
+            ) from None
+        self.lines.append(fields)
+        return fields
+
+    def flush(self) -> None:
+        """Onto the disk, before a state that counts on it."""
+        os.fsync(self._file.fileno())
+
+    def of_epoch(self, epoch: int) -> list[dict[str, Any]]:
+        """The step lines of an epoch."""
+        lines = []
+        for line in reversed(self.lines):
+            if line["epoch"] < epoch:
+                break
+            lines.append(line)
+        return [line for line in reversed(lines) if line["kind"] == "step"]
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # it could not be written, which was told
+            self._file.close()
+
+
+def _is_past(line: dict[str, Any], progress: Progress) -> bool:
+    """Whether a line was written before the state was saved."""
+    if line["kind"] == "step":
+        return line["step"] <= progress.step
+    return line["epoch"] <= progress.epoch
 
 
 def read_log(run: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a run's log; a last line that a crash cut off is left out."""
-    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    """The lines of a run's log; a last line that a crash cut off is left out.
+
+    Raises:
+        InputError: a line that is no JSON object with a kind and an epoch, by its number.
+    """
+    lines = (run / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, 1):
         try:
-            yield json.loads(line)
+            fields = json.loads(line)
         except ValueError:
             if number < len(lines):
-                raise InputError(f"{run / 'log.jsonl'}, line {number}: not JSON") from None
+                raise InputError(f"{run / LOG}, line {number}: not JSON") from None
+            return
+        if not isinstance(fields, dict) or not {"kind", "epoch"} <= set(fields):
+            raise InputError(f"{run / LOG}, line {number}: not a line of a run's log, it has no kind or no epoch")
+        yield fields

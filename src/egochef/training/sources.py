@@ -1,10 +1,15 @@
-"""Where a run's training batches come from: videos, or kept features. Both yield `MicroBatch`es in a fixed order."""
+"""Where a run's training batches come from: pictures, or kept features. Both yield `MicroBatch`es in a fixed order.
+
+A step's clips are cut into micro-batches that together are the same whatever the number of ranks: rank r of W takes
+every W-th of them. All ranks have equally many, so that none waits for another.
+"""
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -20,12 +25,11 @@ from egochef.data.dataset import (
     on_device,
     split_evenly,
 )
-from egochef.data.transforms import to_input
+from egochef.errors import InputError
 from egochef.inference.features import Features
 from egochef.inference.scoring import default_workers
 from egochef.model.encoders import ENCODERS
 from egochef.training.config import TrainConfig
-from egochef.training.objective import cutmix
 
 FIXED_ENCODER_BYTES_PER_FRAME = 3e6
 """of a frame of 224 x 224 where no gradient goes through the encoder: the picture as float32 a few times over"""
@@ -33,21 +37,41 @@ FIXED_ENCODER_BYTES_PER_FRAME = 3e6
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What the device takes at once."""
+    """What the device takes at once, still without colour, normalisation and CutMix."""
 
     inputs: Tensor
-    """normalised frames (B, T, 3, H, W), or features (B, T, D)"""
+    """frames (B, T, S, S, 3) uint8, or features (B, T, D) float32, on the device"""
+    colour: Tensor | None
+    """(B, 5) of `transforms.draw_colour` where there are frames"""
     verb: Tensor
-    """(B,) int64"""
+    """(B,) int64, on the device"""
     noun: Tensor
-    """(B,) int64"""
-    partner: Tensor
-    """(B,) int64: the clip that CutMix pasted a box of"""
-    own_share: float
-    """area of each clip that is its own"""
+    """(B,) int64, on the device"""
+    segment: np.ndarray
+    """(B,) places of the segments among those to learn from"""
+    number: int
+    """of the micro-batch in its step, over all ranks"""
     step_share: float
     """its share of the clips of its optimiser step"""
     ends_step: bool
+    """whether it is this rank's last one of its step"""
+    failures: tuple[tuple[str, str], ...] = ()
+    """(video_id, reason) of samples that could not be read and were replaced"""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A micro-batch before it is read; the fields are those of `MicroBatch`."""
+
+    keys: list[Key]
+    number: int
+    step_share: float
+    ends_step: bool
+
+
+def num_steps(num_segments: int, batch_size: int) -> int:
+    """Optimiser steps of an epoch; a last one that were smaller than the others is left out."""
+    return max(1, num_segments // batch_size)
 
 
 def plan_epoch(
@@ -57,72 +81,122 @@ def plan_epoch(
     seed: int,
     epoch: int,
     *,
+    first_step: int = 0,
     rank: int = 0,
     num_ranks: int = 1,
-) -> list[list[list[Key]]]:
-    """Steps of micro-batches of keys; the last step is left out if it were smaller than the others.
+) -> list[list[Planned]]:
+    """An epoch's steps of this rank's micro-batches, from `first_step` (counted from 0) on.
 
-    A set smaller than one batch is one step. Of several ranks (processes, each with a device), each gets its share of
-    every step; together they get the keys that one alone would get.
+    A set smaller than one batch is one step. A step's clips are cut into the fewest micro-batches of at most
+    `micro_batch` clips, as equal as can be, whose number the ranks divide among them.
+
+    Raises:
+        InputError: the ranks cannot share the clips of a step out.
     """
     keys: list[Key] = [
         (epoch, position, int(index)) for position, index in enumerate(epoch_order(num_segments, seed, epoch))
     ]
-    steps = split_evenly(keys, batch_size)
-    if len(steps) > 1 and len(steps[-1]) < batch_size:
-        steps.pop()
-    return [split_evenly(step[rank::num_ranks], micro_batch) for step in steps]
+    plan = []
+    for step in split_evenly(keys, batch_size)[first_step : num_steps(num_segments, batch_size)]:
+        if len(step) < num_ranks:
+            raise InputError(
+                f"{len(step)} clips a step for {num_ranks} ranks: expected at least one each. Use a larger "
+                "--batch-size, or fewer ranks."
+            )
+        passes = math.ceil(len(step) / (micro_batch * num_ranks))
+        if passes * num_ranks > len(step):  # some would be empty
+            raise InputError(
+                f"{len(step)} clips a step, one at once, on {num_ranks} ranks: expected a --batch-size that the ranks "
+                "divide, or a larger --micro-batch"
+            )
+        edges = np.linspace(0, len(step), passes * num_ranks + 1).round().astype(int).tolist()
+        pieces = [step[start:stop] for start, stop in pairwise(edges)]
+        mine = range(rank, len(pieces), num_ranks)
+        plan.append(
+            [Planned(pieces[number], number, len(pieces[number]) / len(step), number == mine[-1]) for number in mine]
+        )
+    return plan
 
 
 class VideoSource:
-    """Clips decoded from video, augmented on the device."""
+    """Clips from pictures, read by worker processes."""
 
-    def __init__(self, dataset: ClipDataset, config: TrainConfig, device: torch.device, micro_batch: int):
-        self.config, self.device, self.micro_batch = config, device, micro_batch
+    def __init__(
+        self,
+        dataset: ClipDataset,
+        config: TrainConfig,
+        device: torch.device,
+        *,
+        rank: int = 0,
+        num_ranks: int = 1,
+    ):
+        self.config, self.device, self.rank, self.num_ranks = config, device, rank, num_ranks
         self.num_segments = len(dataset)
+        self.narration_id = dataset.narration_id
         self.failures = FailureCount()
         self.batches = Batches([])
         workers = config.num_workers
         if workers is None:
-            workers = default_workers(device, math.ceil(len(dataset) / micro_batch))
+            workers = default_workers(device, math.ceil(len(dataset) / config.batch_size) * 4)
         self.loader = make_loader(dataset, self.batches, num_workers=workers, pin_memory=device.type == "cuda")
 
-    def epoch(self, epoch: int) -> Iterator[MicroBatch]:
-        """The epoch's micro-batches.
+    def epoch(self, epoch: int, first_step: int, micro_batch: int) -> Generator[MicroBatch]:
+        """The epoch's micro-batches from a step on.
 
         Raises:
             InputError: too many samples that cannot be read.
         """
         config = self.config
-        steps = plan_epoch(self.num_segments, config.batch_size, self.micro_batch, config.seed, epoch)
-        self.batches.plan = [micro for step in steps for micro in step]
-        ends = [micro is step[-1] for step in steps for micro in step]
-        sizes = [sum(len(micro) for micro in step) for step in steps for _ in step]
-        for number, batch in enumerate(on_device(self.loader, self.device)):
+        steps = plan_epoch(
+            self.num_segments,
+            config.batch_size,
+            micro_batch,
+            config.seed,
+            epoch,
+            first_step=first_step,
+            rank=self.rank,
+            num_ranks=self.num_ranks,
+        )
+        plan = [planned for step in steps for planned in step]
+        self.batches.plan = [planned.keys for planned in plan]
+        for planned, batch in zip(plan, on_device(self.loader, self.device), strict=True):
             self.failures.add(batch)
-            inputs = to_input(batch.frames, config.clip, batch.colour)
-            rng = np.random.default_rng([config.seed, epoch, number, 1])
-            partner, own_share = cutmix(inputs, config.augment.cutmix_alpha, rng)
             yield MicroBatch(
-                inputs,
+                batch.frames,
+                batch.colour,
                 batch.verb.to(self.device),
                 batch.noun.to(self.device),
-                partner.to(self.device),
-                own_share,
-                len(batch.segment) / sizes[number],
-                ends[number],
+                batch.segment.numpy(),
+                planned.number,
+                planned.step_share,
+                planned.ends_step,
+                batch.failures,
             )
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self.loader.close()
 
 
 class FeatureSource:
     """Kept features; each epoch sees one view of every segment."""
 
-    def __init__(self, features: Features, config: TrainConfig, device: torch.device):
-        self.features, self.config, self.device = features, config, device
+    def __init__(
+        self,
+        features: Features,
+        narration_id: np.ndarray,
+        config: TrainConfig,
+        device: torch.device,
+        *,
+        rank: int = 0,
+        num_ranks: int = 1,
+    ):
+        self.features, self.config, self.device, self.rank, self.num_ranks = features, config, device, rank, num_ranks
         self.num_segments = features.num_segments
+        self.narration_id = narration_id
 
-    def epoch(self, epoch: int) -> Iterator[MicroBatch]:
-        """The epoch's batches: one micro-batch a step. The next one is read while the device works.
+    def epoch(self, epoch: int, first_step: int, micro_batch: int) -> Generator[MicroBatch]:
+        """The epoch's micro-batches from a step on. The next one is read while the device works.
 
         Raises:
             InputError: features are damaged.
@@ -130,32 +204,48 @@ class FeatureSource:
         config = self.config
         rng = np.random.default_rng([config.seed, epoch, 2])
         views = rng.integers(self.features.num_views, size=self.num_segments)
-        steps = plan_epoch(self.num_segments, config.batch_size, config.batch_size, config.seed, epoch)
-        places = [np.array([index for _, _, index in keys]) for (keys,) in steps]
+        steps = plan_epoch(
+            self.num_segments,
+            config.batch_size,
+            micro_batch,
+            config.seed,
+            epoch,
+            first_step=first_step,
+            rank=self.rank,
+            num_ranks=self.num_ranks,
+        )
+        plan = [planned for step in steps for planned in step]
+        places = [np.array([index for _, _, index in planned.keys]) for planned in plan]
         pin_memory = self.device.type == "cuda"
         with ThreadPoolExecutor(max_workers=1) as reader:
-            ahead = reader.submit(self.features.read, views[places[0]], places[0], pin_memory=pin_memory)
-            for number, place in enumerate(places):
-                kept = ahead.result()
-                if number + 1 < len(places):
-                    then = places[number + 1]
-                    ahead = reader.submit(self.features.read, views[then], then, pin_memory=pin_memory)
+            coming = [reader.submit(self.features.read, views[at], at, pin_memory=pin_memory) for at in places[:1]]
+            for number, (planned, place) in enumerate(zip(plan, places, strict=True)):
+                kept = coming.pop().result()
+                for then in places[number + 1 : number + 2]:
+                    coming.append(reader.submit(self.features.read, views[then], then, pin_memory=pin_memory))
                 view = views[place]
                 yield MicroBatch(
                     kept.to(self.device, non_blocking=pin_memory).float(),  # (B, T, D)
+                    None,
                     self.features.verb[view, place].to(self.device),
                     self.features.noun[view, place].to(self.device),
-                    torch.arange(len(place), device=self.device),
-                    1.0,
-                    1.0,
-                    True,
+                    place,
+                    planned.number,
+                    planned.step_share,
+                    planned.ends_step,
                 )
 
+    def close(self) -> None:
+        """There is nothing to end."""
 
-def find_micro_batch(config: TrainConfig, device: torch.device, dtype: torch.dtype) -> int:
+
+def find_micro_batch(config: TrainConfig, device: torch.device, dtype: torch.dtype, num_ranks: int = 1) -> int:
     """Clips that one pass fits into the device's free memory, by what a frame's activations take in training."""
+    share = math.ceil(config.batch_size / num_ranks)
     if config.micro_batch is not None:
-        return min(config.micro_batch, config.batch_size)
+        return min(config.micro_batch, share)
+    if config.feature_views:
+        return share
     info = ENCODERS[config.model.encoder]
     frozen = config.model.frozen_batchnorm
     frame_bytes = info.frozen_training_bytes_per_frame if frozen else info.training_bytes_per_frame
@@ -169,5 +259,5 @@ def find_micro_batch(config: TrainConfig, device: torch.device, dtype: torch.dty
     else:
         budget = min(0.4 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), 8 * 2**30)
     fits = max(1, int(budget / (frame_bytes * config.clip.num_frames)))
-    num_passes = math.ceil(config.batch_size / fits)
-    return math.ceil(config.batch_size / num_passes)
+    num_passes = math.ceil(share / fits)
+    return math.ceil(share / num_passes)

@@ -1,0 +1,114 @@
+"""Handing a job to Slurm. In: a `Job`. Out: its number, with the code and the script kept beside the run.
+
+RUN/code/egochef        the package as it was when the job was submitted; every start of the job runs it
+RUN/code/about.json     its version and commit
+RUN/slurm/job-123.sh    the script of job 123
+RUN/slurm/job-123.out   what job 123 printed, all its starts
+RUN/slurm/starts-123    a line per start: what was saved by then
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import egochef
+from egochef.cluster.script import Job, write_script
+from egochef.errors import InputError
+from egochef.files import write_json, write_text
+
+PACKAGE = Path(egochef.__file__).resolve().parent
+
+
+def submit(job: Job, *, new_code: bool = False) -> int:
+    """Keep code and script beside the run and hand the job to Slurm.
+
+    Args:
+        new_code: where a run has a copy of the code already, replace it by today's.
+
+    Returns:
+        The job's number.
+
+    Raises:
+        InputError: there is no Slurm here, the run has a job already, or Slurm refuses this one; says why.
+    """
+    check_free(job)
+    text = write_script(job)
+    check_shell(text)
+    keep_code(job.code, renew=new_code)
+    script = job.slurm / "job.sh"
+    write_text(script, text)
+    done = subprocess.run(["sbatch", "--parsable", str(script)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        script.unlink()
+        raise InputError(f"Slurm refuses the job: {_one_line(done.stderr)}. The partitions there are: sinfo")
+    number = int(done.stdout.strip().partition(";")[0])  # number;cluster where there are several
+    script.rename(job.slurm / f"job-{number}.sh")
+    return number
+
+
+def check_free(job: Job) -> None:
+    """
+    Raises:
+        InputError: there is no Slurm here, or a job for this run waits or works already.
+    """
+    if shutil.which("sbatch") is None:
+        raise InputError(
+            "sbatch is not here: submit on the cluster's login node, or write the script by `egochef slurm print`"
+        )
+    numbers = {int(match[1]) for path in job.slurm.glob("job-*.sh") if (match := re.match(r"job-(\d+)\.sh", path.name))}
+    if not numbers:
+        return
+    listing = ["squeue", "--noheader", "--user", str(os.getuid()), "--format", "%F %T"]
+    done = subprocess.run(listing, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"Slurm does not answer: {_one_line(done.stderr)}. Try again in a while.")
+    for line in done.stdout.splitlines():
+        number, _, state = line.strip().partition(" ")
+        if number.isdecimal() and int(number) in numbers:
+            raise InputError(
+                f"{job.out}: job {number} works on it already ({state}). Wait for it, or end it: scancel {number}"
+            )
+
+
+def check_shell(text: str) -> None:
+    """
+    Raises:
+        InputError: bash cannot read the script, which only --setup can be the reason for.
+    """
+    done = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"--setup is not what bash can read: {_one_line(done.stderr)}")
+
+
+def keep_code(folder: Path, *, renew: bool = False) -> None:
+    """Copy this package into `folder`, whole or not at all. A copy that is there stays, or with `renew` moves aside."""
+    kept = folder / "egochef"
+    if kept.is_dir() and not renew:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".egochef-") as temporary:
+        copy = Path(temporary, "egochef")
+        shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        if kept.is_dir():
+            number = 1 + sum(1 for _ in folder.glob("before-*"))
+            (folder / f"before-{number}").mkdir()
+            kept.rename(folder / f"before-{number}" / "egochef")
+        copy.rename(kept)
+    write_json(folder / "about.json", {"version": egochef.__version__, "git_commit": _commit()})
+
+
+def _commit() -> str | None:
+    """The commit of the working copy that this package lies in, `-dirty` where it was changed; None without one."""
+    if not (PACKAGE.parents[1] / ".git").exists() or shutil.which("git") is None:
+        return None
+    describe = ["git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=40", "--dirty"]
+    done = subprocess.run(describe, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+def _one_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return "; ".join(line.removeprefix("sbatch: ").removeprefix("error: ") for line in lines) or "no reason given"

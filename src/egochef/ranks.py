@@ -1,0 +1,318 @@
+"""Several processes that work on one run, each with a device of its own: ranks 0 to W-1, on one machine or several.
+
+In: what the launcher (torchrun, or Slurm's srun) says in the environment. Out: `Ranks`, whose collectives do nothing
+where there is one process only. Nothing is ever pickled: numbers go as tensors, texts as JSON.
+
+Each rank writes a heartbeat into a common store. Where a rank ends by a fault, dies or loses its machine, the others
+say which one and why, and end too, instead of waiting for it for ever.
+"""
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from egochef.errors import InputError, Stopped
+
+log = logging.getLogger(__name__)
+
+BEAT_S = 1.0
+SILENT_S = 30.0
+"""without a heartbeat after which a rank counts as dead"""
+ASK_S = 8.0
+"""within which a rank that others lost has to show a heartbeat"""
+JOIN_S = 300.0
+"""for all ranks to start"""
+COLLECTIVE_S = 1800.0
+"""for one collective; the heartbeats see what is lost long before"""
+IN_ORDER = "in order"
+"""why a rank ends whose work is done, or that was told to stop as all are"""
+NO_STORE = "rank 0 died, or its machine or the network did: the ranks' common store is gone"
+GO_ON = "Go on with the same command and --resume."
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What the launcher says of this process."""
+
+    rank: int = 0
+    num_ranks: int = 1
+    local_rank: int = 0
+    """among the ranks of this machine: which of its GPUs to take"""
+    local_ranks: int = 1
+    """ranks of this machine, as far as it is known: they share its processors"""
+    host: str = ""
+    """of rank 0"""
+    port: int = 0
+    agent_has_store: bool = False
+    """torchrun's own process keeps the store"""
+
+
+def read_launch(environment: Mapping[str, str] | None = None) -> Launch:
+    """What torchrun or srun say; one process alone where neither started it.
+
+    Raises:
+        InputError: a rank that does not fit, or several ranks without the address of the first.
+    """
+    said = os.environ if environment is None else environment
+    if "RANK" in said and "WORLD_SIZE" in said:
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    elif "SLURM_PROCID" in said and "SLURM_STEP_ID" in said:  # inside srun, not in the batch script itself
+        names = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
+    else:
+        return Launch()
+    try:
+        rank, num_ranks, local_rank = (int(said.get(name, "0")) for name in names)
+        port = int(said.get("MASTER_PORT", "0"))
+    except ValueError:
+        values = ", ".join(f"{name} {said.get(name)!r}" for name in (*names, "MASTER_PORT"))
+        raise InputError(f"{values}: expected whole numbers. They come from torchrun or srun.") from None
+    if num_ranks == 1:
+        return Launch(local_rank=local_rank)
+    if not 0 <= rank < num_ranks:
+        raise InputError(f"{names[0]} is {rank} and {names[1]} is {num_ranks}: expected a rank from 0 to below it")
+    host = said.get("MASTER_ADDR", "")
+    if not host or not 0 < port < 65536:
+        raise InputError(
+            f"{num_ranks} ranks, and MASTER_ADDR is {host!r}, MASTER_PORT {port}: set both to the first machine's name "
+            "and a free port (egochef slurm does), or start with torchrun."
+        )
+    local_ranks = int(said.get("LOCAL_WORLD_SIZE", "1"))  # srun gives each task processors of its own
+    agent_has_store = said.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    return Launch(rank, num_ranks, local_rank, local_ranks, host, port, agent_has_store)
+
+
+class Ranks:
+    """This process among its peers. Every rank has to call the same collectives in the same order."""
+
+    def __init__(self, launch: Launch | None = None, store: Any = None, device: torch.device | None = None):
+        launch = launch or Launch()
+        self.rank, self.num_ranks, self.launch = launch.rank, launch.num_ranks, launch
+        self.device = device or torch.device("cpu")
+        self._store = store
+        self._round = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this rank writes files and speaks to people."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over the ranks, on the CPU; exact where all but one have zero."""
+        if self.num_ranks == 1:
+            return values
+        moved = values.to(self.device, copy=True)
+        dist.all_reduce(moved)
+        return moved.cpu()
+
+    def least(self, value: int) -> int:
+        """The smallest of the ranks' numbers."""
+        if self.num_ranks == 1:
+            return value
+        moved = torch.tensor(value, device=self.device)
+        dist.all_reduce(moved, dist.ReduceOp.MIN)
+        return int(moved.item())
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is true on some rank."""
+        return not self.least(int(not flag))
+
+    def gather(self, value: Any) -> list[Any]:
+        """The JSON values of all ranks, in their order."""
+        if self.num_ranks == 1:
+            return [value]
+        self._round += 1
+        self._store.set(f"gather/{self._round}/{self.rank}", json.dumps(value))
+        return [json.loads(self._store.get(f"gather/{self._round}/{rank}")) for rank in range(self.num_ranks)]
+
+    def from_first(self, value: Any) -> Any:
+        """Rank 0's JSON value, on all ranks; the others wait for it however long it takes."""
+        if self.num_ranks == 1:
+            return value
+        self._round += 1
+        key = f"first/{self._round}"
+        if self.is_first:
+            self._store.set(key, json.dumps(value))
+            return json.loads(json.dumps(value))
+        while not self._store.check([key]):
+            time.sleep(0.05)
+        return json.loads(self._store.get(key))
+
+
+@contextmanager
+def join_ranks(device_type: str | None = None) -> Iterator[Ranks]:
+    """Meet the other ranks, and leave them in good order.
+
+    Args:
+        device_type: cuda for NCCL, else gloo; None: cuda where there is one.
+
+    Raises:
+        InputError: they do not all come, or one of them ended or died; names it and says why.
+    """
+    launch = read_launch()
+    if launch.num_ranks == 1:
+        yield Ranks(launch)
+        return
+    on_cuda = torch.cuda.is_available() if device_type is None else device_type == "cuda"
+    device = torch.device("cuda", launch.local_rank) if on_cuda else torch.device("cpu")
+    if on_cuda:
+        if launch.local_rank >= torch.cuda.device_count():
+            raise InputError(
+                f"rank {launch.rank} would take GPU {launch.local_rank}, this machine shows "
+                f"{torch.cuda.device_count()}. Start as many ranks a machine as it has GPUs."
+            )
+        torch.cuda.set_device(device)
+    store = _open_store(launch, is_server=launch.rank == 0 and not launch.agent_has_store)
+    watch = _Watch(launch)
+    watch.start()
+    try:
+        dist.init_process_group(
+            "nccl" if on_cuda else "gloo",
+            store=dist.PrefixStore("collectives", store),
+            rank=launch.rank,
+            world_size=launch.num_ranks,
+            timeout=timedelta(seconds=COLLECTIVE_S),
+        )
+        yield Ranks(launch, store, device)
+        watch.leave(IN_ORDER)
+        dist.destroy_process_group()
+    except Stopped:  # so do all ranks
+        watch.leave(IN_ORDER)
+        raise
+    except Exception as error:
+        lost, why = None, str(error)
+        if not isinstance(error, InputError):  # perhaps of a collective
+            lost = watch.who_is_lost()
+            why = lost or f"{type(error).__name__}: {error}"
+        watch.leave(why)
+        if lost:
+            raise InputError(f"{lost}. {GO_ON}") from error
+        raise
+    finally:
+        watch.stop()
+
+
+def _open_store(launch: Launch, *, is_server: bool) -> dist.TCPStore:
+    try:
+        return dist.TCPStore(
+            launch.host,
+            launch.port,
+            launch.num_ranks,
+            is_master=is_server,
+            timeout=timedelta(seconds=JOIN_S),
+            wait_for_workers=False,
+        )
+    except (RuntimeError, dist.DistError) as error:
+        raise InputError(
+            f"rank {launch.rank} cannot reach rank 0 at {launch.host}:{launch.port} "
+            f"({str(error).splitlines()[0]}). Is the name right, and the port free and open between the machines?"
+        ) from None
+
+
+class _Watch(threading.Thread):
+    """Writes this rank's heartbeat and reads those of the others, over a connection of its own."""
+
+    def __init__(self, launch: Launch):
+        super().__init__(daemon=True, name="ranks")
+        self._launch = launch
+        self._store = _open_store(launch, is_server=False)
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._seen = {rank: ("", time.monotonic()) for rank in range(launch.num_ranks) if rank != launch.rank}
+        """the last heartbeat of each other rank, and when it changed"""
+        self._left: dict[int, str] = {}
+        """ranks that said why they end"""
+        self.store_is_gone = False
+
+    def run(self) -> None:
+        count = 0
+        while not self._ended.wait(BEAT_S):
+            count += 1
+            try:
+                self._look(count)
+            except (RuntimeError, dist.DistError):
+                self.store_is_gone = True
+                self._end(NO_STORE)
+                return
+            for rank, (_, changed) in self._seen.items():
+                if rank not in self._left and time.monotonic() - changed > SILENT_S:
+                    self._end(f"rank {rank}{self._where(rank)} died: no sign of life for {SILENT_S:g} s")
+                    return
+            if failed := self._failed():
+                self._end(failed)
+                return
+
+    def _look(self, count: int) -> None:
+        with self._lock:
+            about = {"host": socket.gethostname(), "pid": os.getpid(), "count": count}
+            self._store.set(f"beat/{self._launch.rank}", json.dumps(about))
+            for rank, (before, _) in self._seen.items():
+                if self._store.check([f"beat/{rank}"]):
+                    beat = self._store.get(f"beat/{rank}").decode()
+                    if beat != before:
+                        self._seen[rank] = (beat, time.monotonic())
+                if rank not in self._left and self._store.check([f"left/{rank}"]):
+                    self._left[rank] = self._store.get(f"left/{rank}").decode()
+
+    def _where(self, rank: int) -> str:
+        beat = self._seen[rank][0]
+        if not beat:
+            return ""
+        about = json.loads(beat)
+        return f" (process {about['pid']} on {about['host']})"
+
+    def _failed(self) -> str | None:
+        """A rank that told why it ends before the work was done."""
+        for rank, why in self._left.items():
+            if why != IN_ORDER:
+                return f"rank {rank}{self._where(rank)} ended: {why}"
+        return None
+
+    def who_is_lost(self) -> str | None:
+        """After something failed here that may be a collective: which rank is lost, and why? None: all live."""
+        asked = time.monotonic()
+        while time.monotonic() - asked < ASK_S:
+            if self.store_is_gone:
+                return NO_STORE
+            if failed := self._failed():
+                return failed
+            time.sleep(0.2)
+        silent = [rank for rank, (_, changed) in self._seen.items() if changed < asked and rank not in self._left]
+        return ", ".join(f"rank {rank}{self._where(rank)}" for rank in silent) + " died" if silent else None
+
+    def leave(self, why: str) -> None:
+        """Tell the others that this rank ends, and why."""
+        try:
+            with self._lock:
+                self._store.set(f"left/{self._launch.rank}", why)
+        except (RuntimeError, dist.DistError):
+            log.debug("the ranks' store is gone")
+
+    def stop(self) -> None:
+        """End the watch. Where the store is rank 0's own, it stays until the others have done with it."""
+        self._ended.set()
+        if self._launch.rank == 0 and not self._launch.agent_has_store:
+            until = time.monotonic() + ASK_S
+            others = [rank for rank in self._seen if self._seen[rank][0]]
+            with self._lock:
+                while time.monotonic() < until and not self._store.check([f"left/{rank}" for rank in others]):
+                    time.sleep(0.1)
+
+    def _end(self, why: str) -> None:
+        """The main thread waits in a collective that nothing ends: say why, and end the process."""
+        if self._ended.wait(ASK_S + 2):  # it may have heard of it by itself
+            return
+        log.critical("egochef: %s. %s", why, GO_ON)
+        logging.shutdown()
+        os._exit(1)

@@ -1,0 +1,311 @@
+"""A run that is ready for its next step: everything that a TrainConfig and data come to, and where the run stands.
+
+In: config, data, the run's folder. Out: a `Run` and its `Progress`, new or as it was saved.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from egochef.data.annotations import SPLIT_FILES, DataFolder, Segment, open_data_folder, read_split
+from egochef.data.dataset import ClipDataset
+from egochef.data.frames import open_frames
+from egochef.engines.torch_engine import TorchEngine
+from egochef.errors import InputError
+from egochef.inference.features import (
+    EVALUATION,
+    TRAINING,
+    Features,
+    FeaturesAbout,
+    is_features,
+    load_encoder,
+    open_about,
+    weights_sha256,
+)
+from egochef.inference.make_features import PRECISION_NAMES, Source, feature_spec, make_features
+from egochef.inference.scoring import score_features, score_segments, truth_of
+from egochef.model.checkpoint import Checkpoint
+from egochef.model.recogniser import Recogniser
+from egochef.model.weights import load_initial_weights
+from egochef.ranks import Ranks
+from egochef.records import to_flat_dict
+from egochef.runtime import num_cpus, pick_device, pick_dtype, seed_torch
+from egochef.scoring.metrics import Truth
+from egochef.scoring.table import ScoreTable
+from egochef.stopping import StopSignals
+from egochef.training.card import describe_start
+from egochef.training.config import TrainConfig, with_features
+from egochef.training.runfiles import RunLog, add_session, start_run
+from egochef.training.sources import FeatureSource, VideoSource, find_micro_batch, num_steps
+from egochef.training.state import Progress, load_state, newest_whole, read_progress, save_state
+from egochef.training.step import Learner
+from egochef.training.trackers import Trackers, open_trackers
+
+log = logging.getLogger(__name__)
+
+FEATURES = "features"
+"""where a run that trains from features of its own keeps them"""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How a run's progress is judged."""
+
+    truth: Truth
+    score: Callable[[TorchEngine], ScoreTable]
+
+
+@dataclass
+class Run:
+    """The parts of a run that stay the same over its steps, and when its state was last saved."""
+
+    config: TrainConfig
+    folder: Path
+    about: Checkpoint
+    learner: Learner
+    judged: TorchEngine
+    """runs the weights that are evaluated and kept"""
+    source: VideoSource | FeatureSource
+    validation: Validation | None
+    """None: validation is trained on"""
+    stop: StopSignals
+    ranks: Ranks
+    log: RunLog | None = None
+    """rank 0's"""
+    trackers: Trackers | None = None
+    """rank 0's"""
+    saved: Progress | None = None
+    """of the last state that was saved"""
+    saved_at_s: float = field(default_factory=time.monotonic)
+    not_finite: list[dict[str, Any]] = field(default_factory=list)
+    """the last steps that were skipped because their loss was not finite"""
+
+    @property
+    def steps_an_epoch(self) -> int:
+        return num_steps(self.source.num_segments, self.config.batch_size)
+
+    def write(self, **fields: Any) -> dict[str, Any]:
+        """A line into the log, and on to who watches."""
+        line = fields
+        if self.log:
+            line = self.log.write(**fields)
+        if self.trackers:
+            self.trackers.write(line)
+        return line
+
+    def close(self) -> None:
+        """End worker processes, trackers and log."""
+        self.source.close()
+        if self.trackers:
+            self.trackers.close()
+        if self.log:
+            self.log.close()
+
+    def save(self, progress: Progress) -> None:
+        """Save the state, on rank 0.
+
+        Raises:
+            InputError: the disk has no room for it.
+        """
+        if self.log and progress != self.saved:
+            self.log.flush()
+            save_state(self.folder, self.learner.parts, progress, self.about, keep=self.config.keep)
+        self.saved, self.saved_at_s = progress, time.monotonic()
+
+    def try_to_save(self, progress: Progress) -> None:
+        """As `save`; a full disk is told, and the run goes on: what was saved before is still there."""
+        try:
+            self.save(progress)
+        except InputError as error:
+            log.warning("the state after step %d could not be saved: %s", progress.step, error)
+            self.saved_at_s = time.monotonic()
+
+
+def begin_run(
+    config: TrainConfig,
+    data: Path,
+    out: Path,
+    resume: bool,
+    accept_changes: bool,
+    device_name: str | None,
+    stop: StopSignals,
+    ranks: Ranks,
+) -> tuple[Run | None, Progress]:
+    """Everything up to the first step that is still to be done; None for a run that is finished."""
+    device = pick_device(device_name)
+    if ranks.num_ranks > 1 and device.type == "cuda":
+        device = torch.device("cuda", ranks.launch.local_rank)
+    if config.num_workers is None and ranks.launch.local_ranks > 1:
+        config = replace(config, num_workers=max(1, num_cpus() // ranks.launch.local_ranks))
+    folder = open_data_folder(data, config.participants)
+    kept = open_about(data) if is_features(data) else None
+    if kept:
+        config = with_features(config, data, kept)
+    segments = tuple(segment for split in config.train_on for segment in read_split(folder, split))
+    segments = spread(segments, config.max_train_segments)
+    held_out = () if "validation" in config.train_on else read_split(folder, "validation")
+    held_out = spread(held_out, config.max_validation_segments)
+    sources: tuple[Source, Source | None] | None = None
+    if not kept:
+        to_learn = (segments, open_frames(folder, segments, config.clip.grid))
+        to_judge = (held_out, open_frames(folder, held_out, config.clip.grid)) if held_out else None
+        sources = (to_learn, to_judge)
+        grid = to_learn[1].grid
+        if grid != config.clip.grid:
+            log.info("%s: candidate times as in the store, %s", data, grid)
+            config = replace(config, clip=replace(config.clip, grid=grid))
+    recogniser = _build_recogniser(config, folder, kept)
+    step: int | None = None
+    if ranks.is_first and start_run(out, config, resume=resume, accept_changes=accept_changes):
+        step = newest_whole(out, set_aside=True)
+    step = ranks.from_first(step)
+    if step is not None and (ended := read_progress(out, step)).finished:
+        return None, ended
+
+    about = _about(config, recogniser, folder, kept)
+    engine = _build_engine(config, recogniser, about, device)
+    if sources and config.feature_views:
+        if ranks.is_first:
+            spec = feature_spec(engine, config.augment, seed=config.seed, initial_weights=about.initial_weights)
+            views, workers = config.feature_views, config.num_workers
+            make_features(engine, folder, out / FEATURES, spec, *sources, num_views=views, num_workers=workers)
+        ranks.from_first(True)  # the others wait here
+        sources = None
+    learner = Learner(engine, config, ranks)
+    source: VideoSource | FeatureSource
+    if sources:
+        source, validation = _from_pictures(config, folder, device, ranks, *sources)
+    else:
+        source, validation = _from_features(
+            config, folder, device, ranks, data if kept else out / FEATURES, segments, held_out
+        )
+    judged = engine
+    if learner.ema is not None:
+        judged = TorchEngine(
+            learner.ema, config.clip, about.taxonomy, device, engine.dtype, encoder_is_final=config.encoder_is_fixed
+        )
+    progress = load_state(out, learner.parts, about, step)
+    if step is not None:
+        if kept and weights_sha256(recogniser.encoder) != kept.spec.encoder_sha256:
+            raise InputError(f"{data}: features of another encoder than those that the run in {out} was started with")
+        log.info("going on after step %d, in epoch %d", progress.step, progress.epoch + 1)
+    if not progress.micro_batch or accept_changes:
+        micro_batch = ranks.least(find_micro_batch(config, device, engine.dtype, ranks.num_ranks))
+        progress = replace(progress, micro_batch=micro_batch)
+    run = Run(config, out, about, learner, judged, source, validation, stop, ranks)
+    if ranks.is_first:
+        start = describe_start(
+            data=data,
+            device=device,
+            num_ranks=ranks.num_ranks,
+            precision=PRECISION_NAMES[engine.dtype],
+            resumed_step=progress.step,
+            num_segments={"train": len(segments), "validation": len(held_out)},
+        )
+        add_session(out, start)
+        run.log = RunLog(out, progress)
+        run.trackers = open_trackers(config.trackers, out, to_flat_dict(config), progress.step)
+        _count_again(run)
+    return run, progress
+
+
+def spread(segments: tuple[Segment, ...], most: int | None) -> tuple[Segment, ...]:
+    """At most that many segments, evenly spread over all."""
+    if most is None or len(segments) <= most:
+        return segments
+    return tuple(segments[int(place)] for place in np.linspace(0, len(segments) - 1, most))
+
+
+# What a run is made of
+
+
+def _build_recogniser(config: TrainConfig, folder: DataFolder, kept: FeaturesAbout | None) -> Recogniser:
+    """Random weights from the seed, the encoder's from what the config starts from, or as kept features have it."""
+    taxonomy = folder.taxonomy
+    seed_torch(config.seed)
+    recogniser = Recogniser(replace(config.model, num_verbs=taxonomy.num_verbs, num_nouns=taxonomy.num_nouns))
+    if kept:
+        load_encoder(folder.root, recogniser.encoder, kept.spec)
+        log.info("encoder %s, clips and augmentation as in %s", config.model.encoder, folder.root)
+    else:
+        report = load_initial_weights(recogniser.encoder, config.model.encoder, config.init)
+        log.info("encoder %s starts from %s", config.model.encoder, report.source)
+    return recogniser
+
+
+def _about(config: TrainConfig, recogniser: Recogniser, folder: DataFolder, kept: FeaturesAbout | None) -> Checkpoint:
+    """What the run's checkpoints say; whatever the encoder of kept features has seen counts too."""
+    start = config.init if config.init in ("imagenet", "none") else Path(config.init).name
+    seen = set(config.train_on)
+    if kept:
+        start = kept.spec.initial_weights
+        seen |= set(kept.spec.encoder_trained_on)
+    train_on = tuple(split for split in SPLIT_FILES if split in seen)
+    return Checkpoint(recogniser.config, config.clip, folder.taxonomy, config.recipe, start, train_on)
+
+
+def _build_engine(config: TrainConfig, recogniser: Recogniser, about: Checkpoint, device: torch.device) -> TorchEngine:
+    dtype = pick_dtype(device, config.precision)
+    return TorchEngine(recogniser, config.clip, about.taxonomy, device, dtype, encoder_is_final=config.encoder_is_fixed)
+
+
+def _from_pictures(
+    config: TrainConfig,
+    folder: DataFolder,
+    device: torch.device,
+    ranks: Ranks,
+    to_learn: Source,
+    to_judge: Source | None,
+) -> tuple[VideoSource, Validation | None]:
+    clip_of = config.clip_of if config.progressive else None
+    dataset = ClipDataset(*to_learn, config.clip, augment=config.augment, seed=config.seed, clip_of=clip_of)
+    source = VideoSource(dataset, config, device, rank=ranks.rank, num_ranks=ranks.num_ranks)
+    if not to_judge:
+        return source, None
+
+    def score(engine: TorchEngine) -> ScoreTable:
+        return score_segments(engine, *to_judge, num_workers=config.num_workers, ranks=ranks)
+
+    return source, Validation(truth_of(folder, "validation", to_judge[0]), score)
+
+
+def _from_features(
+    config: TrainConfig,
+    folder: DataFolder,
+    device: torch.device,
+    ranks: Ranks,
+    root: Path,
+    segments: tuple[Segment, ...],
+    held_out: tuple[Segment, ...],
+) -> tuple[FeatureSource, Validation | None]:
+    features = Features(root, TRAINING, segments, num_views=config.feature_views)
+    if features.num_replaced:
+        total = features.num_views * features.num_segments
+        log.warning("%s: %d of %d clips stand for some that could not be read", root, features.num_replaced, total)
+    narration_id = np.array([segment.narration_id for segment in segments])
+    source = FeatureSource(features, narration_id, config, device, rank=ranks.rank, num_ranks=ranks.num_ranks)
+    if not held_out:
+        return source, None
+    if "validation" in features.about.spec.encoder_trained_on:
+        log.warning("%s: the encoder was trained on validation, whose scores will be too good", root)
+    kept = Features(root, EVALUATION, held_out)
+
+    def score(engine: TorchEngine) -> ScoreTable:
+        return score_features(engine, held_out, kept, ranks=ranks)
+
+    return source, Validation(truth_of(folder, "validation", held_out), score)
+
+
+def _count_again(run: Run) -> None:
+    """What could not be read before a run was gone on with still counts."""
+    if run.log and isinstance(run.source, VideoSource):
+        for line in run.log.lines:
+            if line["kind"] == "step":
+                run.source.failures.num_samples += line["num_clips"]
+                run.source.failures.by_video.update(line.get("unreadable", {}))

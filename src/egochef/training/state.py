@@ -1,0 +1,275 @@
+"""A run's state on disk: everything that the next step depends on, so that a run goes on as if never stopped.
+
+RUN/checkpoints/last/step-00000020.safetensors   after step 20
+    model.*          weights and buffers
+    ema.*            moving average of the weights, where there is one
+    optimiser.NAME.* what AdamW keeps of a weight
+    header           format, Progress, the gradient scaler, and what the run is of (model, clips, classes)
+RUN/checkpoints/last/step-00000020.sha256        its checksum, as `sha256sum --check` reads it
+
+There are no random generators in it: every random number is drawn from a key such as (seed, step, micro-batch).
+A state counts once its checksum is there. On loading the checksum has to fit; otherwise the one before is taken.
+"""
+
+import logging
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from egochef.errors import InputError
+from egochef.files import sha256_of, write_text
+from egochef.model.checkpoint import Checkpoint, read_tensors, write_tensors
+from egochef.records import from_dict, to_dict, to_flat_dict
+
+log = logging.getLogger(__name__)
+
+LAST = Path("checkpoints", "last")
+FORMAT = 1
+SPARE_BYTES = 16 * 2**20
+"""that stay free after a save, for the log and what others write"""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands after a step."""
+
+    epoch: int = 0
+    """whole epochs done, evaluation included"""
+    step: int = 0
+    """optimiser steps done, skipped ones included"""
+    epoch_step: int = 0
+    """those of the epoch that is under way"""
+    best_epoch: int = 0
+    """epoch of the best validation score, counted from 1; 0: none yet"""
+    best_score: float = -1.0
+    """its action accuracy, percent"""
+    finished: bool = False
+    not_finite: int = 0
+    """steps in a row up to now that were skipped because their loss was not finite"""
+    micro_batch: int = 0
+    """clips a device takes at once; 0: not known yet"""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What changes from step to step, besides `Progress`."""
+
+    model: nn.Module
+    optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    ema: nn.Module | None
+
+
+def state_path(run: Path, step: int) -> Path:
+    return run / LAST / f"step-{step:08d}.safetensors"
+
+
+def save_state(run: Path, parts: Parts, progress: Progress, about: Checkpoint, *, keep: int) -> None:
+    """Write the state under its final name in one step, then its checksum; then older states than `keep` go.
+
+    States of later steps go too: they are of a future that is done again.
+
+    Raises:
+        InputError: there is no room for it; what was saved before is still there.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in parts.model.state_dict().items()}
+    if parts.ema is not None:
+        tensors |= {f"ema.{name}": tensor for name, tensor in parts.ema.state_dict().items()}
+    names = _names_of(parts)
+    for number, state in parts.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{names[number]}.{key}": value for key, value in state.items()}
+    header = {
+        "format": FORMAT,
+        "progress": to_dict(progress),
+        "scaler": parts.scaler.state_dict(),
+        "model": to_dict(about.model),
+        "clip": to_dict(about.clip),
+        "verbs": about.taxonomy.verbs,
+        "nouns": about.taxonomy.nouns,
+    }
+    path = state_path(run, progress.step)
+    _make_room(run, progress.step, sum(tensor.nbytes for tensor in tensors.values()))
+    path.with_suffix(".sha256").unlink(missing_ok=True)  # a state of the same name from before counts no more
+    write_tensors(path, {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, header)
+    write_text(path.with_suffix(".sha256"), f"{sha256_of(path)}  {path.name}\n")
+    past = [step for step in _states(run) if step <= progress.step]
+    for old in set(_states(run)) - set(past[-keep:]):
+        _remove(run, old)
+
+
+def load_state(run: Path, parts: Parts, about: Checkpoint, step: int | None) -> Progress:
+    """Put a saved state into the parts.
+
+    Args:
+        step: of `newest_whole`; None: there is none, and nothing is changed.
+
+    Raises:
+        InputError: it is the state of another model, of other clips or other classes; names what differs.
+    """
+    if step is None:
+        return Progress()
+    path = state_path(run, step)
+    tensors, header = read_tensors(path)
+    if header.get("format") != FORMAT:
+        raise InputError(f"{path}: state format {header.get('format')!r}, this version of EgoChef reads {FORMAT}")
+    _check_same_run(path, header, about)
+    _fill(path, parts.model, tensors, "model.")
+    if parts.ema is not None:
+        _fill(path, parts.ema, tensors, "ema." if any(name.startswith("ema.") for name in tensors) else "model.")
+    names, state = _names_of(parts), parts.optimiser.state_dict()
+    state["state"] = {}
+    for number, name in enumerate(names):
+        start = f"optimiser.{name}."
+        if kept := {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}:
+            state["state"][number] = kept
+    parts.optimiser.load_state_dict(state)
+    for weight, kept in parts.optimiser.state.items():  # fused kernels take it to be laid out in memory as the weight is
+        for key, value in kept.items():
+            if value.shape == weight.shape:
+                kept[key] = torch.empty_like(weight).copy_(value)
+    if header["scaler"] and parts.scaler.is_enabled():
+        parts.scaler.load_state_dict(header["scaler"])
+    return from_dict(Progress, header["progress"], str(path))
+
+
+def newest_whole(run: Path, *, set_aside: bool = False) -> int | None:
+    """Step of the newest state whose checksum fits; older ones are looked at where newer ones are damaged. None: there
+    never was one.
+
+    Args:
+        set_aside: rename the damaged ones, so that they count no more.
+
+    Raises:
+        InputError: there are states, and none of them is whole.
+    """
+    steps = _states(run)
+    for step in reversed(steps):
+        path = state_path(run, step)
+        fault = _fault_of(path)
+        if fault is None:
+            break
+        log.warning("%s: %s. Going back to an older state.", path, fault)
+    else:
+        step = None
+    if step is not None:
+        for damaged in [later for later in steps if later > step and set_aside]:
+            path = state_path(run, damaged)
+            path.with_suffix(".sha256").unlink()
+            if path.exists():
+                path.replace(path.with_name(f"{path.name}.damaged"))
+        return step
+    if steps:
+        raise InputError(
+            f"{run / LAST}: none of its {len(steps)} states is whole. Start anew with another --out, or put back a "
+            "copy; the best checkpoint so far is not touched."
+        )
+    return None
+
+
+def read_progress(run: Path, step: int) -> Progress:
+    """What a state says of where the run stands.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    path = state_path(run, step)
+    return from_dict(Progress, read_tensors(path)[1]["progress"], str(path))
+
+
+def _states(run: Path) -> list[int]:
+    """Steps of the states that were written to their end, oldest first."""
+    found = (re.fullmatch(r"step-(\d+)\.sha256", path.name) for path in (run / LAST).glob("step-*.sha256"))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def _remove(run: Path, step: int) -> None:
+    """The checksum first: without it the rest does not count."""
+    path = state_path(run, step)
+    path.with_suffix(".sha256").unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+def _fault_of(path: Path) -> str | None:
+    """What is wrong with a state, if anything."""
+    try:
+        words = path.with_suffix(".sha256").read_text(encoding="ascii").split()
+        if len(words) != 2 or words[0] != sha256_of(path):
+            return "damaged: its SHA-256 is another one than when it was saved"
+    except (OSError, ValueError) as error:
+        return f"cannot be read ({error})"
+    return None
+
+
+def _make_room(run: Path, step: int, num_bytes: int) -> None:
+    """See that the disk takes a state; where it does not, all older ones but the newest whole one go first.
+
+    Raises:
+        InputError: it does not even so.
+    """
+    folder = run / LAST
+    folder.mkdir(parents=True, exist_ok=True)
+    known = set(_states(run))
+    for left in folder.iterdir():  # by a save that was cut off
+        number = re.fullmatch(r"step-(\d+)\.safetensors", left.name)
+        if ".part" in left.name or (number and int(number[1]) not in known):
+            left.unlink(missing_ok=True)
+    needs = num_bytes + SPARE_BYTES
+    if shutil.disk_usage(folder).free < needs:
+        for old in [number for number in _states(run) if number <= step][:-1]:
+            _remove(run, old)
+    free = shutil.disk_usage(folder).free
+    if free < needs:
+        raise InputError(
+            f"{folder}: a state needs {needs / 1e6:.0f} MB, the disk has {free / 1e6:.0f} MB free. Free space, and go "
+            "on by --resume."
+        )
+
+
+def _names_of(parts: Parts) -> list[str]:
+    """Names of the optimiser's weights, in its order."""
+    names = {id(parameter): name for name, parameter in parts.model.named_parameters()}
+    return [names[id(parameter)] for group in parts.optimiser.param_groups for parameter in group["params"]]
+
+
+def _fill(path: Path, module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
+    weights = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"{path}: not a state of this run ({str(error).splitlines()[1].strip()})") from None
+
+
+def _check_same_run(path: Path, header: dict[str, Any], about: Checkpoint) -> None:
+    """
+    Raises:
+        InputError: the state is of something else; names all that differs.
+    """
+    differences = list(_differences(header, about))
+    if differences:
+        raise InputError(
+            f"{path}: the state of another run: {'; '.join(differences)}. Use the data and settings that the run was "
+            "started with, or start a new one with another --out."
+        )
+
+
+def _differences(header: dict[str, Any], about: Checkpoint) -> Iterator[str]:
+    for kind, record in (("model", about.model), ("clip", about.clip)):
+        there = to_flat_dict(from_dict(type(record), header[kind], kind))
+        for name, value in to_flat_dict(record).items():
+            if there[name] != value:
+                yield f"its {kind}.{name} is {there[name]!r}, this run's {value!r}"
+    for kind, names in (("verb", about.taxonomy.verbs), ("noun", about.taxonomy.nouns)):
+        saved = header[f"{kind}s"]
+        if len(saved) != len(names):
+            yield f"it has {len(saved)} {kind} classes, this run {len(names)}"
+        else:
+            for number, (theirs, ours) in enumerate(zip(saved, names, strict=True)):
+                if theirs != ours:
+                    yield f"its {kind} class {number} is {theirs!r}, this run's {ours!r}"
+                    break

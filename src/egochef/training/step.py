@@ -1,0 +1,329 @@
+"""One optimiser step: gradients of micro-batches added up, an update, and where the time went.
+
+In: a `TorchEngine`, a TrainConfig and `MicroBatch`es. Out: changed weights and a step's losses. All random numbers are
+drawn from keys: dropout and CutMix from (seed, step, micro-batch), times and pictures from (seed, epoch, position).
+
+    uint8 frames (B, T, S, S, 3) -> to_input, CutMix -> (B, T, 3, S, S) -> encoder -> (B, T, D) -> logits -> loss
+"""
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from egochef.data.transforms import to_input
+from egochef.engines.torch_engine import TorchEngine
+from egochef.errors import InputError
+from egochef.inference.scoring import ENCODE_FRAMES
+from egochef.model.encoders import freeze_stages
+from egochef.model.recogniser import Logits, Recogniser, encode_frames
+from egochef.ranks import Ranks
+from egochef.runtime import mixed_precision, seed_torch
+from egochef.training.config import TrainConfig
+from egochef.training.objective import cutmix, recognition_loss
+from egochef.training.sources import MicroBatch
+from egochef.training.state import Parts
+
+TIMED = ("data", "copy", "forward", "backward", "optimiser")
+"""parts of a step: waiting for clips; bringing them into the model's form, with CutMix; and what their names say"""
+
+
+class OutOfMemoryError(Exception):
+    """The device has no room for a micro-batch."""
+
+
+class StepTimer:
+    """Splits the time of a step: the clock for what the program waits for, the device's own events on CUDA."""
+
+    def __init__(self, device: torch.device):
+        self._on_cuda = device.type == "cuda"
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a step."""
+        self._began = time.perf_counter()
+        self._spent_s = dict.fromkeys(TIMED, 0.0)
+        self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        if self._on_cuda and name != "data":
+            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            begin.record()
+            yield
+            end.record()
+            self._events.append((name, begin, end))
+        else:
+            began = time.perf_counter()
+            yield
+            self._spent_s[name] += time.perf_counter() - began
+
+    def read_ms(self) -> dict[str, float]:
+        """`data_ms` to `optimiser_ms`, and `step_ms` for the whole since `restart`; waits for the device."""
+        if self._events:
+            self._events[-1][2].synchronize()
+        for name, begin, end in self._events:
+            self._spent_s[name] += begin.elapsed_time(end) / 1000
+        self._events = []
+        spent_s = self._spent_s | {"step": time.perf_counter() - self._began}
+        return {f"{name}_ms": round(1000 * seconds, 3) for name, seconds in spent_s.items()}
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step came to."""
+
+    loss: float
+    """mean over the step's clips; `verb_loss + noun_loss`"""
+    verb_loss: float
+    noun_loss: float
+    grad_norm: float
+    """before it was scaled down"""
+    skipped: bool
+    """nothing was changed, because the loss or the gradients were not finite"""
+    not_finite: bool
+    """skipped, and not because fp16's scale was too large, which mends itself"""
+    segment: np.ndarray
+    """places of this rank's clips among the segments to learn from"""
+    failures: tuple[tuple[str, str], ...]
+    """(video_id, reason) of this rank's clips that could not be read"""
+
+
+class _TrainedPart(nn.Module):
+    """What gradients go through, in one module with one forward, as DistributedDataParallel wants it."""
+
+    def __init__(self, engine: TorchEngine, encoder_is_fixed: bool):
+        super().__init__()
+        self.recogniser = engine.recogniser
+        self._dtype, self._device, self._fixed = engine.dtype, engine.device, encoder_is_fixed
+        self._engine = (engine,)  # in a tuple: its folded encoder is no part of what is trained
+
+    def forward(self, inputs: Tensor, from_features: bool) -> Logits:
+        """Normalised frames (B, T, 3, S, S), or features (B, T, D) -> logits."""
+        if from_features:
+            return self.recogniser.classify(inputs)
+        if self._fixed:
+            return self.recogniser.classify(_encode_fixed(self._engine[0], inputs))
+        with mixed_precision(self._device, self._dtype):
+            return self.recogniser(inputs)
+
+
+@torch.no_grad()
+def _encode_fixed(engine: TorchEngine, inputs: Tensor) -> Tensor:
+    """Normalised frames (B, T, 3, S, S) -> features (B, T, D) float32 of an encoder that no gradient goes through."""
+    group = max(1, ENCODE_FRAMES[engine.device.type] // inputs.shape[1])
+    with mixed_precision(engine.device, engine.dtype):
+        return torch.cat([encode_frames(engine.encoder, part) for part in inputs.split(group)]).float()
+
+
+class Learner:
+    """A recogniser that is being trained: its optimiser, gradient scaler and moving average, on one rank or several."""
+
+    def __init__(self, engine: TorchEngine, config: TrainConfig, ranks: Ranks | None = None):
+        """
+        Raises:
+            InputError: the encoder has fewer stages than are to be frozen.
+        """
+        self.engine, self.config, self.ranks = engine, config, ranks or Ranks()
+        recogniser = engine.recogniser
+        if config.encoder_is_fixed:
+            recogniser.encoder.requires_grad_(False)
+        if config.frozen_stages:
+            freeze_stages(recogniser.encoder, config.frozen_stages)
+            recogniser.to(engine.device)
+        if config.speed.recompute:
+            recogniser.encoder.recompute = True  # type: ignore[assignment]
+        if config.speed.channels_last is False:
+            engine.encoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        self.optimiser = make_optimiser(recogniser, config, engine.device)
+        self.scaler = torch.amp.GradScaler(engine.device.type, enabled=engine.dtype == torch.float16)
+        self.ema = copy.deepcopy(recogniser).requires_grad_(False) if config.ema_decay else None
+        """the moving average; it is what gets evaluated"""
+        if config.speed.compile:
+            engine.encoder.compile()
+        self._whole: nn.Module = _TrainedPart(engine, config.encoder_is_fixed)
+        if self.ranks.num_ranks > 1:
+            self._whole = DistributedDataParallel(
+                self._whole,
+                device_ids=[engine.device] if engine.device.type == "cuda" else None,
+                gradient_as_bucket_view=True,
+            )
+
+    @property
+    def parts(self) -> Parts:
+        """What a saved state is made of."""
+        return Parts(self.engine.recogniser, self.optimiser, self.scaler, self.ema)
+
+    @property
+    def evaluated(self) -> Recogniser:
+        """The weights that are evaluated and kept: the moving average, where there is one."""
+        return self.engine.recogniser if self.ema is None else self.ema
+
+    def take_step(self, micros: Iterator[MicroBatch], step: int, lr: float, timer: StepTimer) -> StepResult:
+        """Read a step's micro-batches, add their gradients up, update the weights.
+
+        Args:
+            micros: this rank's; only those of one step are taken.
+            step: number of the step over the whole run, from 1.
+            timer: was restarted for the step.
+
+        Raises:
+            OutOfMemoryError: on this rank or another; no gradient is left, no weight was changed.
+        """
+        self.engine.recogniser.train()
+        sums = torch.zeros(3, device=self.engine.device)
+        segments: list[np.ndarray] = []
+        failures: list[tuple[str, str]] = []
+        no_room, ended = False, False
+        while not ended:
+            with timer.part("data"):
+                micro = next(micros)
+            ended = micro.ends_step
+            segments.append(micro.segment)
+            failures += micro.failures
+            if not no_room:
+                no_room = not self._accumulate(micro, step, sums, timer)
+            elif ended and self.ranks.num_ranks > 1:
+                self.ranks.any(True)  # what `_accumulate` would have asked
+        if no_room:
+            self._forget_gradients()
+            raise OutOfMemoryError
+        with timer.part("optimiser"):
+            loss, verb_loss, noun_loss = self.ranks.sum(sums).tolist()
+            grad_norm, updated = self._update(loss, step, lr)
+        not_finite = not math.isfinite(loss) or not (math.isfinite(grad_norm) or self.scaler.is_enabled())
+        return StepResult(
+            loss,
+            verb_loss,
+            noun_loss,
+            grad_norm,
+            skipped=not updated,
+            not_finite=not_finite,
+            segment=np.concatenate(segments),
+            failures=tuple(failures),
+        )
+
+    def _accumulate(self, micro: MicroBatch, step: int, sums: Tensor, timer: StepTimer) -> bool:
+        """Add a micro-batch's gradients, and to `sums` its (loss, verb loss, noun loss) as shares of its step's.
+
+        Returns whether the device had room, on all ranks where it is the step's last.
+        """
+        several = self.ranks.num_ranks > 1
+        alone = isinstance(self._whole, DistributedDataParallel) and not micro.ends_step
+        total = None
+        with self._whole.no_sync() if alone else nullcontext():  # type: ignore[operator]
+            with _room() as room:
+                total = self._forward(micro, step, sums, timer)
+            if several and micro.ends_step:
+                room.there = not self.ranks.any(not room.there)  # else the others would wait in the backward pass
+            if room.there and total is not None:
+                with _room() as room, timer.part("backward"):
+                    self.scaler.scale(total).backward()
+                if several and not room.there and micro.ends_step:
+                    raise InputError(
+                        f"rank {self.ranks.rank} ran out of memory in the backward pass of step {step}, with "
+                        f"{len(micro.verb)} clips at once. Go on by --resume with a smaller --micro-batch and "
+                        "--accept-changes."
+                    )
+        return room.there
+
+    def _forward(self, micro: MicroBatch, step: int, sums: Tensor, timer: StepTimer) -> Tensor:
+        """The loss to go backward from; the gradients' mean over the ranks is to be the step's."""
+        config = self.config
+        from_features = micro.inputs.dtype != torch.uint8
+        with timer.part("copy"):
+            inputs, partner, own_share = micro.inputs, torch.arange(len(micro.verb)), 1.0
+            if not from_features:
+                inputs = to_input(inputs, self.engine.clip, micro.colour)
+                rng = np.random.default_rng([config.seed, step, micro.number, 1])
+                partner, own_share = cutmix(inputs, config.augment.cutmix_alpha, rng)
+            partner = partner.to(self.engine.device)
+        with timer.part("forward"):
+            seed_torch(config.seed, step, micro.number)  # dropout's
+            logits = self._whole(inputs, from_features)
+            verb_loss, noun_loss = recognition_loss(
+                logits, micro.verb, micro.noun, partner, own_share, config.label_smoothing
+            )
+            loss = verb_loss + noun_loss
+            sums += torch.stack([loss, verb_loss, noun_loss]).detach().float() * micro.step_share
+            return loss * micro.step_share * self.ranks.num_ranks
+
+    def _update(self, loss: float, step: int, lr: float) -> tuple[float, bool]:
+        """Change the weights, if loss and gradients are finite. Returns the gradients' norm, and whether it did."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
+        self.scaler.unscale_(self.optimiser)
+        trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+        norm = nn.utils.clip_grad_norm_(trained, self.config.max_grad_norm).item()
+        finite = math.isfinite(loss) and math.isfinite(norm)
+        if finite:
+            self.scaler.step(self.optimiser)
+        if math.isfinite(loss):  # a scale that is too large shows in the gradients alone, and is lowered here
+            self.scaler.update()
+        else:
+            self.scaler = _anew(self.scaler, self.engine.device)
+        self._forget_gradients()
+        if finite:
+            self._move_average(step)
+        return norm, finite
+
+    @torch.no_grad()
+    def _move_average(self, step: int) -> None:
+        """The average follows faster in the first steps, when it still is mostly the start."""
+        if self.ema is None:
+            return
+        decay = min(self.config.ema_decay, (1 + step) / (10 + step))
+        weights, average = dict(self.engine.recogniser.named_parameters()), dict(self.ema.named_parameters())
+        names = [name for name, weight in weights.items() if weight.requires_grad]
+        torch._foreach_lerp_([average[name] for name in names], [weights[name] for name in names], 1 - decay)
+        for ours, theirs in zip(self.ema.buffers(), self.engine.recogniser.buffers(), strict=True):
+            ours.copy_(theirs)
+
+    def _forget_gradients(self) -> None:
+        self.optimiser.zero_grad(set_to_none=True)
+
+
+def _anew(scaler: torch.amp.GradScaler, device: torch.device) -> torch.amp.GradScaler:
+    """The scaler in the same state, without what it noted of gradients that are thrown away."""
+    fresh = torch.amp.GradScaler(device.type, enabled=scaler.is_enabled())
+    if scaler.is_enabled():
+        fresh.load_state_dict(scaler.state_dict())
+    return fresh
+
+
+class _Room:
+    there = True
+
+
+@contextmanager
+def _room() -> Iterator[_Room]:
+    """Notes whether the device had the memory for what is done inside, and gives back what is held in reserve."""
+    room = _Room()
+    try:
+        yield room
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
+            raise
+        room.there = False
+    if not room.there and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def make_optimiser(recogniser: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
+    """AdamW over what is to be trained; weight decay on matrices and kernels only."""
+    trained = [parameter for parameter in recogniser.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    fused = config.speed.fused
+    if fused is None:
+        fused = device.type in ("cuda", "cpu")
+    return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
