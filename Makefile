@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test test-fast lint bench clean
+.PHONY: setup demo test test-fast lint soak bench clean
 
 setup: $(READY)  ## .venv with everything pinned
 
@@ -26,6 +26,9 @@ lint: setup  ## style, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+soak: setup  ## what takes too long for every day: 50 kills of a run at random moments
+	EGOCHEF_KILLS=50 $(BIN)/python -m pytest tests/training/test_resume.py --timeout=7200
 
 bench: setup  ## the measured numbers of the README, as JSON files (an hour)
 	mkdir -p outputs

@@ -8,7 +8,7 @@ store with the same seeds:
 
 - frames: half the frames a clip;
 - progressive: half of the epochs on smaller pictures with half the frames, then the base's clips;
-- stages2, stages5: the encoder's first stages stay as loaded (of 9);
+- stages: the first 5 of the encoder's 9 stages stay as loaded;
 - encoder: only what follows the encoder is trained, from pictures;
 - features: the same from kept features, `--views` of each segment.
 
@@ -48,12 +48,12 @@ SMALLEST_PX = 32
 def main() -> None:
     """Print the numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--segments", type=int, default=160, help="of the toy kitchen, in all splits")
+    parser.add_argument("--segments", type=int, default=140, help="of the toy kitchen, in all splits")
     parser.add_argument("--num-frames", type=int, default=16, help="frames a clip of the base")
     parser.add_argument("--image-size", type=int, default=96, help="of the base's clips, pixels")
     parser.add_argument("--hidden-size", type=int, default=256, help="LSTM units per direction")
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--views", type=int, default=4, help="kept views of a segment")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--levers", nargs="+", metavar="L", help="only some of them; the base is always run")
@@ -129,8 +129,7 @@ def levers_of(base: TrainConfig, num_views: int) -> dict[str, TrainConfig]:
         "base": base,
         "frames": dataclasses.replace(base, clip=dataclasses.replace(base.clip, num_frames=half)),
         "progressive": dataclasses.replace(base, progressive=(Phase(0.5, smaller, half),)),
-        "stages2": dataclasses.replace(base, frozen_stages=2),
-        "stages5": dataclasses.replace(base, frozen_stages=5),
+        "stages": dataclasses.replace(base, frozen_stages=5),
         "encoder": dataclasses.replace(base, frozen_encoder=True),
         "features": dataclasses.replace(base, feature_views=num_views),
     }

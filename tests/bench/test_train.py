@@ -17,6 +17,7 @@ from egochef.bench.peers import CONTENDERS, NUM_NOUNS, NUM_VERBS, Peer, as_recog
 from egochef.bench.rows import Row
 from egochef.bench.steps import (
     Effort,
+    _measure_passes,
     measure_bare,
     measure_inference,
     measure_one_process,
@@ -131,6 +132,7 @@ def test_steps_from_a_store_tell_where_their_time_goes(store):
     taken = measure_store("light16", TINY, store)
     assert taken.num_clips == CONTENDERS["light16"].cpu_batch and taken.num_steps == 2
     assert set(taken.parts_ms) == set(TIMED) and all(part >= 0 for part in taken.parts_ms.values())
+    assert 0 < taken.wait_share < 1
     assert taken.parts_ms["backward"] > taken.parts_ms["data"] and taken.peak_mib > 100
 
 
@@ -140,6 +142,23 @@ def test_what_else_is_measured():
     )
     assert resident.ms > 0 and set(resident.parts_ms) == set(TIMED)
     assert bare.ms > 0 and inference.ms > 0 and not bare.parts_ms and not inference.parts_ms
+
+
+def test_half_as_many_clips_where_the_device_has_no_room():
+    asked = []
+
+    def prepare(num_clips):
+        asked.append(num_clips)
+        if num_clips > room:
+            raise torch.OutOfMemoryError
+        return lambda: None
+
+    config, room = CONTENDERS["light16"].config(True), 3
+    taken = _measure_passes("light16", prepare, config, 9, CPU, TINY)
+    assert asked == [9, 5, 3] and taken.num_clips == taken.micro_batch == 3
+    room = 0
+    with pytest.raises(InputError, match="light16: the device has no room for one clip"):
+        _measure_passes("light16", prepare, config, 2, CPU, TINY)
 
 
 def test_a_store_is_read_by_one_process(store):

@@ -1,8 +1,9 @@
-"""A Slurm of one machine, started for these tests and ended after them. Needs Debian's slurm-wlm and munge, and root.
+"""A Slurm of two nodes, started for these tests and ended after them. Needs Debian's slurm-wlm and munge, and root.
 
-It has the partitions `low` (preempted: 20 s of grace, then started again), `rude` (the same without grace) and `high`
-(preempts both), and two GPUs that are none. A job that is started again waits 7 s instead of Slurm's two minutes
-(cred_expire).
+Both nodes are this machine: the second has another hostname, in a UTS namespace of its own. The partitions `low`
+(preempted: 20 s of grace, then started again), `rude` (the same without grace) and `high` (preempts both) have the
+first node, `pair` has both. Each node has two GPUs that are none. A job that is started again waits 7 s instead of
+Slurm's two minutes (cred_expire).
 """
 
 import os
@@ -19,7 +20,7 @@ from pathlib import Path
 import pytest
 from conftest import need
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
+PROGRAMS = ("unshare", "munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
 CONFIG = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -29,11 +30,10 @@ AuthType=auth/munge
 CredType=cred/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
 SlurmctldPort={ports[0]}
-SlurmdPort={ports[1]}
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 MpiDefault=none
@@ -48,14 +48,16 @@ KillWait=15
 MinJobAge=3600
 GresTypes=gpu
 SlurmdParameters=config_overrides
-NodeName={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory=200000 Gres=gpu:2 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=16 RealMemory=200000 Gres=gpu:2 State=UNKNOWN
+NodeName={second} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=16 RealMemory=200000 Gres=gpu:2 State=UNKNOWN
 PartitionName=low Nodes={host} Default=YES PriorityTier=1 GraceTime=20 MaxTime=INFINITE
 PartitionName=rude Nodes={host} PriorityTier=1 GraceTime=0 MaxTime=INFINITE
 PartitionName=high Nodes={host} PriorityTier=10 PreemptMode=OFF MaxTime=INFINITE
+PartitionName=pair Nodes={host},{second} PreemptMode=OFF MaxTime=INFINITE
 """
 GPUS = """
-NodeName={host} Name=gpu File=/dev/null
-NodeName={host} Name=gpu File=/dev/zero
+Name=gpu File=/dev/null
+Name=gpu File=/dev/zero
 """
 
 
@@ -105,10 +107,11 @@ class Cluster:
 
 
 @contextmanager
-def _daemon(*command: object) -> Iterator[None]:
+def _daemon(command: list[object], path: str, log: Path) -> Iterator[None]:
     """A server in the foreground, as a child that is ended in the end."""
-    with Path(f"{command[-1]}").open("w") as log:
-        process = subprocess.Popen([str(word) for word in command[:-1]], stdout=log, stderr=log)
+    with log.open("w") as file:
+        environment = os.environ | {"PATH": path}
+        process = subprocess.Popen([str(word) for word in command], stdout=file, stderr=file, env=environment)
     try:
         yield
     finally:
@@ -135,11 +138,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     need(not missing, f"Slurm ({', '.join(missing)}): Debian's packages slurm-wlm and munge")
     need(os.geteuid() == 0, "root, to start a Slurm of its own")
     folder = tmp_path_factory.mktemp("slurm")
-    for name in ("state", "spool"):
-        (folder / name).mkdir()
     host = socket.gethostname().split(".")[0]
-    (folder / "slurm.conf").write_text(CONFIG.format(host=host, folder=folder, ports=_free_ports(2)))
-    (folder / "gres.conf").write_text(GPUS.format(host=host))
+    second = f"{host}-second"  # sorts after the first, whose name can be looked up
+    for name in ("state", f"spool-{host}", f"spool-{second}"):
+        (folder / name).mkdir()
+    config = CONFIG.format(host=host, second=second, folder=folder, ports=_free_ports(3))
+    (folder / "slurm.conf").write_text(config)
+    (folder / "gres.conf").write_text(GPUS)
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(1024))
     key.chmod(0o400)
@@ -151,13 +156,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         "munged": ["--foreground", "--force", *(f"--{name}={value}" for name, value in munge.items())],
         "slurmctld": ["-D", "-f", folder / "slurm.conf"],
         "slurmd": ["-D", "-f", folder / "slurm.conf"],
+        "unshare": ["--uts", "bash", "-c", f'hostname {second}; exec slurmd -D -f "$0"', folder / "slurm.conf"],
     }
     with ExitStack() as stack:
         for name, flags in daemons.items():
-            stack.enter_context(_daemon(shutil.which(name, path=path), *flags, folder / f"{name}.log"))
+            stack.enter_context(_daemon([shutil.which(name, path=path), *flags], path, folder / f"{name}.log"))
             if name == "munged":
                 _until(lambda: (folder / "munge.socket").exists(), folder)
-        _until(lambda: "idle" in here("sinfo", "--noheader", "--format", "%T"), folder)
+        _until(lambda: here("sinfo", "--noheader", "--partition=pair", "--format=%D %T").strip() == "2 idle", folder)
         try:
             yield here
         finally:

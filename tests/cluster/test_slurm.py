@@ -95,11 +95,15 @@ def test_an_array_makes_the_same_store(cluster, toy_root, tmp_path):
 
 @pytest.mark.parametrize("partition", ["low", "rude"])
 def test_a_preempted_job_goes_on_and_ends_as_one_that_was_left_alone(cluster, toy_root, tmp_path, config, partition):
-    """`low` tells the job and waits, `rude` ends it at once; each is started again by other means."""
+    """`low` tells the job and waits, `rude` ends it at once; each is started again by other means.
+
+    It is paused after a few steps, lest it ends before; Slurm wakes it to tell it.
+    """
     run, straight = tmp_path / "run", tmp_path / "straight"
     words = ("--config", config, "--data", toy_root)
     job = cluster.submit(*words, "--out", run, *SMALL, "--partition", partition, "--stage")
     wait_for_steps(run, 5)
+    cluster("scancel", "--signal=STOP", job)
     urgent = cluster(
         "sbatch", "--parsable", "--partition=high", "--exclusive", "--output=/dev/null", "--wrap=sleep 1"
     ).strip()
@@ -113,18 +117,20 @@ def test_a_preempted_job_goes_on_and_ends_as_one_that_was_left_alone(cluster, to
     assert not list(Path(os.environ.get("TMPDIR", "/tmp")).glob(f"egochef-{job}"))
 
 
-def test_a_job_at_its_time_limit_saves_and_goes_on(cluster, toy_root, tmp_path):
-    """Slurm counts time limits in minutes: the job is told 45 s before one is over. The second start gets more time."""
-    run, config = tmp_path / "run", tmp_path / "config.json"
-    write_json(config, to_dict(dataclasses.replace(LONGER, epochs=30)))
-    words = ("--config", config, "--data", toy_root, "--gpus", 0, "--cpus", 2)
-    job = cluster.submit(*words, "--out", run, "--time", 1, "--save-before", 45)
+def test_a_job_at_its_time_limit_saves_and_goes_on(cluster, toy_root, tmp_path, config):
+    """Slurm looks at time limits twice a minute. Until then the job is paused, lest it ends before; Slurm wakes it."""
+    run = tmp_path / "run"
+    words = ("--config", config, "--data", toy_root, "--out", run, "--gpus", 0, "--cpus", 2)
+    job = cluster.submit(*words, "--time", 10, "--save-before", 45)
+    wait_for_steps(run, 5)
+    cluster("scancel", "--signal=STOP", job)
+    cluster("scontrol", "update", f"JobId={job}", "TimeLimit=1")
     cluster.wait(job, "PENDING", restarts=1)
     cluster("scontrol", "update", f"JobId={job}", "TimeLimit=10")
     facts = cluster.wait(job, "COMPLETED")
     assert facts["Restarts"] == "1" and facts["ExitCode"] == "0:0"
-    assert sessions(run)[1]["resumed_step"] > 0
-    assert [line["step"] for line in read_log(run) if line["kind"] == "step"] == list(range(1, 121))
+    assert sessions(run)[1]["resumed_step"] >= 5
+    assert [line["step"] for line in read_log(run) if line["kind"] == "step"] == list(range(1, 25))
     assert "stopped by SIGUSR1" in (run / "slurm" / f"job-{job}.out").read_text()
 
 
@@ -202,6 +208,19 @@ def test_two_processes_on_two_gpus(cluster, toy_root, tmp_path, config):
     assert cluster.wait(job, "COMPLETED")["ExitCode"] == "0:0"
     assert sessions(run)[0]["ranks"] == 2
     assert sum(line["num_clips"] for line in read_log(run) if line["kind"] == "step") == 32
+
+
+def test_two_nodes_are_stopped_together_and_go_on(cluster, toy_root, tmp_path, config):
+    """With a copy of the data on each node's own disk."""
+    run = tmp_path / "run"
+    words = ("--config", config, "--data", toy_root, "--out", run, "--gpus", 0, "--cpus", 1, "--time", 10, "--stage")
+    job = cluster.submit(*words, "--nodes", 2, "--partition", "pair")
+    wait_for_steps(run, 5)
+    cluster("scancel", "--signal=USR1", job)
+    facts = cluster.wait(job, "COMPLETED")
+    assert facts["NumNodes"] == "2" and facts["Restarts"] == "1"
+    assert [session["ranks"] for session in sessions(run)] == [2, 2] and sessions(run)[1]["resumed_step"] >= 5
+    assert [line["step"] for line in read_log(run) if line["kind"] == "step"] == list(range(1, 25))
 
 
 def test_a_container_gets_the_paths_it_needs(cluster, toy_root, tmp_path, config):

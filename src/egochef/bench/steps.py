@@ -59,6 +59,8 @@ class Taken:
     """a step, or a pass where nothing is trained"""
     parts_ms: dict[str, float]
     """of a training step, by `training.step.TIMED`; the mean over its steps, so that they add up"""
+    wait_share: float
+    """of the time of all training steps, spent waiting for clips"""
     num_clips: int
     """a step"""
     micro_batch: int
@@ -134,6 +136,7 @@ def _take_steps(learner: Learner, config: TrainConfig, micro_batch: int, effort:
     return Taken(
         statistics.median(one["step_ms"] for one in times),
         {part: statistics.mean(one[f"{part}_ms"] for one in times) for part in TIMED},
+        sum(one["data_ms"] for one in times) / sum(one["step_ms"] for one in times),
         config.batch_size,
         micro_batch,
         config.clip.num_frames,
@@ -218,15 +221,19 @@ def measure_bare(name: str, effort: Effort) -> Taken:
     engine, config = _build(contender, effort)
     _, micro_batch = _with_batches(contender, config, engine)
     engine.recogniser.train()
-    inputs = to_input(_random_frames(config, micro_batch, engine.device), config.clip)  # (B, T, 3, S, S)
 
-    def forward_and_backward() -> None:
-        with mixed_precision(engine.device, engine.dtype):
-            features = encode_frames(engine.encoder, inputs)
-        features.sum().backward()
-        engine.recogniser.zero_grad(set_to_none=True)
+    def prepare(num_clips: int) -> Callable[[], None]:
+        inputs = to_input(_random_frames(config, num_clips, engine.device), config.clip)  # (B, T, 3, S, S)
 
-    return _measure_passes(forward_and_backward, config, micro_batch, engine.device, effort)
+        def forward_and_backward() -> None:
+            with mixed_precision(engine.device, engine.dtype):
+                features = encode_frames(engine.encoder, inputs)
+            features.sum().backward()
+            engine.recogniser.zero_grad(set_to_none=True)
+
+        return forward_and_backward
+
+    return _measure_passes(name, prepare, config, micro_batch, engine.device, effort)
 
 
 def measure_inference(name: str, effort: Effort) -> Taken:
@@ -237,20 +244,24 @@ def measure_inference(name: str, effort: Effort) -> Taken:
     """
     contender = CONTENDERS[name]
     engine, config = _build(contender, effort, final=contender.is_ours)
-    num_clips = contender.cpu_batch if engine.device.type == "cpu" else contender.cuda_batch or 32
+    num_clips = contender.cuda_batch or 32 if engine.device.type == "cuda" else contender.cpu_batch
     engine.recogniser.eval()
-    frames = _random_frames(config, num_clips, engine.device)
 
-    @torch.inference_mode()
-    def predict() -> None:
-        if contender.is_ours:
-            engine.classify(engine.encode(frames))
-            return
-        inputs = to_input(frames, config.clip)  # (B, T, 3, S, S)
-        with mixed_precision(engine.device, engine.dtype):
-            engine.recogniser(inputs)
+    def prepare(num_clips: int) -> Callable[[], None]:
+        frames = _random_frames(config, num_clips, engine.device)
 
-    return _measure_passes(predict, config, num_clips, engine.device, effort)
+        @torch.inference_mode()
+        def predict() -> None:
+            if contender.is_ours:
+                engine.classify(engine.encode(frames))
+                return
+            inputs = to_input(frames, config.clip)  # (B, T, 3, S, S)
+            with mixed_precision(engine.device, engine.dtype):
+                engine.recogniser(inputs)
+
+        return predict
+
+    return _measure_passes(name, prepare, config, num_clips, engine.device, effort)
 
 
 def _random_frames(config: TrainConfig, num_clips: int, device: torch.device) -> torch.Tensor:
@@ -261,10 +272,30 @@ def _random_frames(config: TrainConfig, num_clips: int, device: torch.device) ->
 
 
 def _measure_passes(
-    run: Callable[[], None], config: TrainConfig, num_clips: int, device: torch.device, effort: Effort
+    name: str,
+    prepare: Callable[[int], Callable[[], None]],
+    config: TrainConfig,
+    num_clips: int,
+    device: torch.device,
+    effort: Effort,
 ) -> Taken:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    """Time what `prepare` makes for a number of clips, with half as many where the device has no room."""
+    while True:
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        try:
+            times_ms = _time_passes(prepare(num_clips), device, effort)
+            break
+        except torch.OutOfMemoryError:
+            if num_clips == 1:
+                raise InputError(f"{name}: the device has no room for one clip. Leave it out by --models.") from None
+        num_clips = (num_clips + 1) // 2
+        torch.cuda.empty_cache()
+    frames = config.clip.num_frames
+    return Taken(statistics.median(times_ms), {}, 0.0, num_clips, num_clips, frames, len(times_ms), _peak_mib(device))
+
+
+def _time_passes(run: Callable[[], None], device: torch.device, effort: Effort) -> list[float]:
     for _ in range(WARM_UP_STEPS[device.type]):
         run()
     times_ms: list[float] = []
@@ -274,9 +305,7 @@ def _measure_passes(
         run()
         _wait_for(device)
         times_ms.append(1000 * (time.perf_counter() - began_s))
-    return Taken(
-        statistics.median(times_ms), {}, num_clips, num_clips, config.clip.num_frames, len(times_ms), _peak_mib(device)
-    )
+    return times_ms
 
 
 def _wait_for(device: torch.device) -> None:

@@ -2,7 +2,8 @@
 
 In: which models, and for how long. Out: `Row`s, ratios, and the claims of the README that the project started from with
 what was measured. Every measurement runs in a fresh process; all take turns over the rounds, and medians over the
-rounds count. Weights are random, so are pictures, but for clips `from a store`: these are a drawn kitchen's.
+rounds count. Weights and pictures are random; only the store's are those of a drawn kitchen, which is small enough to
+stay in memory: its speed is the processor's, not the disk's.
 
     bare       forward and backward pass of the encoder alone
     resident   whole training steps on clips that lie on the device already
@@ -249,8 +250,8 @@ def _rows_of_way(name: str, way: str, takens: Sequence[Taken], device: torch.dev
         for part in TIMED:
             part_ms = statistics.median(taken.parts_ms[part] for taken in takens)
             rows.append(Row(f"{name} part_{part}", round(part_ms, 2), "ms a step"))
-        share = statistics.median(taken.parts_ms["data"] / sum(taken.parts_ms.values()) for taken in takens)
-        rows.append(Row(f"{name} data_wait_share", round(share, 5), "share", "of the parts' time, waiting for clips"))
+        share = statistics.median(taken.wait_share for taken in takens)
+        rows.append(Row(f"{name} data_wait_share", round(share, 5), "share", "of the steps' time, waiting for clips"))
     return rows
 
 
@@ -277,7 +278,12 @@ def _reckoned(contender: Contender, resident: Sequence[Taken], price: float | No
         ),
     ]
     if price is not None:
-        cost = Row(f"{name}/reckoned cost", round(epoch_hours * contender.epochs * price, 2), "of --price's currency")
+        cost = Row(
+            f"{name}/reckoned cost",
+            round(epoch_hours * contender.epochs * price, 2),
+            "of --price's currency",
+            f"{price:g} an hour",
+        )
         rows.append(cost)
     return rows
 

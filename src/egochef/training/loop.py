@@ -22,7 +22,7 @@ from egochef.model.checkpoint import BEST, save_checkpoint
 from egochef.ranks import join_ranks
 from egochef.scoring.metrics import evaluate
 from egochef.stopping import StopSignals
-from egochef.training.card import write_card
+from egochef.training.card import CARD, write_card
 from egochef.training.config import TrainConfig
 from egochef.training.objective import lr_at
 from egochef.training.run import Run, begin_run
@@ -74,20 +74,25 @@ def train(
             refuse_others(out)
             stack.enter_context(locked(out))
         run, progress = begin_run(config, data, out, resume, accept_changes, device, stop, ranks)
-        if run is None:
-            log.info("%s: finished already", out)
-            return progress
-        try:
-            with stop.deferred():
-                while not progress.finished:
-                    progress = _train_epoch(run, progress)
-                    progress = _end_epoch(run, progress, on_epoch)
-        finally:
-            run.close()
-        if ranks.is_first:
-            write_card(out)
-            _tell_unreadable(run)
+        with stop.deferred():
+            if run is None:
+                log.info("%s: finished already", out)
+            else:
+                progress = _run_to_the_end(run, progress, on_epoch)
+            if ranks.is_first and (run or not (out / CARD).is_file()):
+                write_card(out)
         return progress
+
+
+def _run_to_the_end(run: Run, progress: Progress, on_epoch: OnEpoch | None) -> Progress:
+    try:
+        while not progress.finished:
+            progress = _train_epoch(run, progress)
+            progress = _end_epoch(run, progress, on_epoch)
+        _tell_unreadable(run)
+        return progress
+    finally:
+        run.close()
 
 
 # From step to step

@@ -129,7 +129,7 @@ def load_state(run: Path, parts: Parts, about: Checkpoint, step: int | None) -> 
         if kept := {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}:
             state["state"][number] = kept
     parts.optimiser.load_state_dict(state)
-    for weight, kept in parts.optimiser.state.items():  # fused kernels take it to be laid out in memory as the weight is
+    for weight, kept in parts.optimiser.state.items():  # in the weight's memory layout, as fused kernels take it
         for key, value in kept.items():
             if value.shape == weight.shape:
                 kept[key] = torch.empty_like(weight).copy_(value)
