@@ -12,7 +12,7 @@ class FrameError(InputError):
     """Frames of a segment cannot be had, from its video or from a store."""
 
 
-class Stopped(Exception):  # noqa: N818  it is no error
+class Stopped(Exception):
     """A signal ended a run that can be gone on with; says how far it came.
 
     The command line prints the message in one line and exits with 75, the "try again" of sysexits.h.

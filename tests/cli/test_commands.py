@@ -37,6 +37,10 @@ def run(toy_root, tmp_path_factory):
     done = egochef("train", "--recipe", "toy", "--debug", "--num_frames=4", "--data", toy_root, "--out", out)
     assert done.returncode == 0, done.stderr
     assert "best validation action accuracy" in done.stdout and "next: egochef evaluate" in done.stdout
+    titles, first, second, *_ = done.stdout.splitlines()
+    assert titles.split()[:3] == ["epoch", "step", "loss"] and "action %" in titles and "waiting" in titles
+    assert first.split()[0] == "1/2" and second.split()[0] == "2/2"
+    assert (out / "MODEL_CARD.md").is_file()
     return out
 
 

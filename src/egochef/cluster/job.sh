@@ -45,7 +45,7 @@ if [ -n "$stage" ]; then
     copy="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/egochef-$SLURM_JOB_ID"
     each_node=(srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1)
     say "copying $data to $copy on each node"
-    "${each_node[@]}" bash -c 'mkdir -p "$1" && cp -rL "$0/." "$1"' "$data" "$copy"
+    "${each_node[@]}" bash -c 'mkdir -p "$1" && flock "$1" cp -rLu "$0/." "$1"' "$data" "$copy"  # if it is one disk
     result=$?
     [ "$result" = 0 ] && data=$copy
 fi

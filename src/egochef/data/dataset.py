@@ -11,11 +11,13 @@ alone, whatever the number of workers.
     failures  ((video_id, reason), ...)  training samples that could not be read and were replaced
 """
 
+import atexit
 import logging
 import os
 import re
 import signal
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -205,7 +207,7 @@ class Loader:
 
     def __init__(self, dataset: ClipDataset, batches: Batches, num_workers: int, pin_memory: bool, timeout_s: float):
         self._watched = _Watched(dataset, num_workers)
-        self._timeout_s = timeout_s
+        self._timeout_s, self._num_workers, self._ends_at_exit = timeout_s, num_workers, False
         self._loader = DataLoader(
             self._watched,
             batch_sampler=batches,
@@ -223,6 +225,9 @@ class Loader:
             InputError: a sample cannot be read, or a worker was killed or hangs; names the sample.
         """
         batches = iter(self._loader)
+        if self._num_workers and not self._ends_at_exit:  # now, so that it comes before torch's own end of workers
+            self._ends_at_exit = True
+            atexit.register(_close, weakref.ref(self))
         while True:
             try:
                 with _hearing_workers():
@@ -278,6 +283,13 @@ class Loader:
                 "--ipc=host), or use fewer --workers."
             )
         return InputError(told + "If the system ran out of memory, use fewer --workers.")
+
+
+def _close(loader: "weakref.ref[Loader]") -> None:
+    """At the program's end: a worker that hangs, or was left behind by a fault, would hold it up for ever."""
+    alive = loader()
+    if alive is not None:
+        alive.close()
 
 
 _heard_by: Callable[[int, FrameType | None], object] | None = None

@@ -34,6 +34,8 @@ from egochef.training.config import TrainConfig, load_config
 from egochef.training.runfiles import LOG, SESSIONS, read_log
 
 CARD = "MODEL_CARD.md"
+COPY_ABOUT = "about.json"
+"""beside a copy of the package that was made to run from: which version and commit it is"""
 SCORE = "all_action_accuracy_at_1"
 GIT_S = 5.0
 """that git has to answer"""
@@ -122,11 +124,15 @@ def describe_start(
 def git_commit(package: Path | None = None) -> str | None:
     """The commit of the checkout that this package runs from, with `-dirty` where the package has been changed since.
 
-    None: it runs from no checkout (a package that is merely installed below one is no part of it), or there is no git.
+    A copy that a cluster's job runs from has it written beside it. None: it runs from no checkout (a package that is
+    merely installed below one is no part of it), or there is no git.
     """
     folder = Path(egochef.__file__).parent if package is None else package
     if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
-        return None
+        try:
+            return json.loads((folder.parent / COPY_ABOUT).read_text(encoding="utf-8"))["git_commit"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
     commit = _git(folder, "rev-parse", "HEAD")
     changes = _git(folder, "status", "--porcelain", "--", ".")
     return f"{commit}-dirty" if commit and changes else commit or None

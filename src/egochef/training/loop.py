@@ -26,7 +26,7 @@ from egochef.training.card import CARD, write_card
 from egochef.training.config import TrainConfig
 from egochef.training.objective import lr_at
 from egochef.training.run import Run, begin_run
-from egochef.training.runfiles import DIVERGED, locked, refuse_others
+from egochef.training.runfiles import DIVERGED
 from egochef.training.sources import MicroBatch
 from egochef.training.state import Progress
 from egochef.training.step import OutOfMemoryError, StepResult, StepTimer
@@ -69,11 +69,8 @@ def train(
         Stopped: by a signal; the state is saved.
     """
     check_trackers(config.trackers)
-    with StopSignals() as stop, join_ranks(device and device.split(":")[0]) as ranks, ExitStack() as stack:
-        if ranks.is_first:
-            refuse_others(out)
-            stack.enter_context(locked(out))
-        run, progress = begin_run(config, data, out, resume, accept_changes, device, stop, ranks)
+    with StopSignals() as stop, join_ranks(device and device.split(":")[0]) as ranks, ExitStack() as held:
+        run, progress = begin_run(config, data, out, resume, accept_changes, device, stop, ranks, held)
         with stop.deferred():
             if run is None:
                 log.info("%s: finished already", out)

@@ -6,6 +6,7 @@ In: config, data, the run's folder. Out: a `Run` and its `Progress`, new or as i
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ from egochef.scoring.table import ScoreTable
 from egochef.stopping import StopSignals
 from egochef.training.card import describe_start
 from egochef.training.config import TrainConfig, with_features
-from egochef.training.runfiles import RunLog, add_session, start_run
+from egochef.training.runfiles import RunLog, add_session, locked, refuse_others, start_run
 from egochef.training.sources import FeatureSource, VideoSource, find_micro_batch, num_steps
 from egochef.training.state import Progress, load_state, newest_whole, read_progress, save_state
 from egochef.training.step import Learner
@@ -136,8 +137,13 @@ def begin_run(
     device_name: str | None,
     stop: StopSignals,
     ranks: Ranks,
+    held: ExitStack,
 ) -> tuple[Run | None, Progress]:
-    """Everything up to the first step that is still to be done; None for a run that is finished."""
+    """Everything up to the first step that is still to be done; None for a run that is finished.
+
+    Args:
+        held: gets the lock of the run's folder, which is taken once data and settings are seen to be right.
+    """
     device = pick_device(device_name)
     if ranks.num_ranks > 1 and device.type == "cuda":
         device = torch.device("cuda", ranks.launch.local_rank)
@@ -162,6 +168,9 @@ def begin_run(
             config = replace(config, clip=replace(config.clip, grid=grid))
     recogniser = _build_recogniser(config, folder, kept)
     step: int | None = None
+    if ranks.is_first:
+        refuse_others(out)
+        held.enter_context(locked(out))
     if ranks.is_first and start_run(out, config, resume=resume, accept_changes=accept_changes):
         step = newest_whole(out, set_aside=True)
     step = ranks.from_first(step)
