@@ -11,7 +11,8 @@ import pytest
 from tiny_runs import TINY, command, ends, free_port, log_of, start, start_ranks, steps
 
 from egochef.errors import InputError
-from egochef.ranks import Launch, Ranks, read_launch
+from egochef.launch import Launch, read_launch
+from egochef.ranks import Ranks
 
 TWO = dataclasses.replace(TINY, epochs=10, patience=10, batch_size=8, micro_batch=4, max_train_segments=16)
 """20 steps of 2 micro-batches, with dropout and CutMix"""
@@ -83,14 +84,16 @@ def test_a_rank_that_dies_ends_the_job_and_is_named(lost, toy_root, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_rank_that_hangs_ends_the_job_and_is_named(toy_root, tmp_path):
+@pytest.mark.parametrize("stuck", [0, 1])
+def test_a_rank_that_hangs_ends_the_job_and_is_named(stuck, toy_root, tmp_path):
     processes = start_ranks(command(LONG, toy_root, tmp_path / "run"), 2)
     wait_for_steps(processes, tmp_path / "run")
-    processes[1].send_signal(signal.SIGSTOP)
-    said = ends(processes[0], 1, timeout=70)
-    assert f"rank 1 (process {processes[1].pid}" in said and "no sign of life" in said
-    processes[1].kill()
-    processes[1].communicate()
+    processes[stuck].send_signal(signal.SIGSTOP)
+    said = ends(processes[1 - stuck], 1, timeout=70)
+    named = f"rank 1 (process {processes[1].pid}" in said and "no sign of life" in said
+    assert named if stuck else "rank 0 died or hangs" in said, said
+    processes[stuck].kill()
+    processes[stuck].communicate()
 
 
 @pytest.mark.slow
@@ -139,7 +142,7 @@ def test_one_process_alone():
 
 def test_srun_says_ranks_and_a_batch_script_does_not():
     there = {"MASTER_ADDR": "node1", "MASTER_PORT": "29500"}
-    inside = {"SLURM_PROCID": "3", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1", "SLURM_STEP_ID": "0"} | there
+    inside = {"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "1"} | there
     assert read_launch(inside) == Launch(rank=3, num_ranks=8, local_rank=1, host="node1", port=29500)
     assert read_launch({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}) == Launch()
 

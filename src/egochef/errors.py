@@ -15,5 +15,7 @@ class FrameError(InputError):
 class Stopped(Exception):
     """A signal ended a run that can be gone on with; says how far it came.
 
-    The command line prints the message in one line and exits with 75, the "try again" of sysexits.h.
+    The command line prints the message in one line and exits with EX_TEMPFAIL of sysexits.h, "try again".
     """
+
+    EXIT_CODE = 75

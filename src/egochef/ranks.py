@@ -13,22 +13,22 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from egochef.errors import InputError, Stopped
+from egochef.launch import Launch, read_launch
 
 log = logging.getLogger(__name__)
 
 BEAT_S = 1.0
-SILENT_S = 30.0
+SILENT_S = 35.0
 """without a heartbeat after which a rank counts as dead"""
 ASK_S = 8.0
 """within which a rank that others lost has to show a heartbeat"""
@@ -38,59 +38,8 @@ COLLECTIVE_S = 1800.0
 """for one collective; the heartbeats see what is lost long before"""
 IN_ORDER = "in order"
 """why a rank ends whose work is done, or that was told to stop as all are"""
-NO_STORE = "rank 0 died, or its machine or the network did: the ranks' common store is gone"
+NO_STORE = "rank 0 died or hangs, or its machine or the network did: the ranks' common store does not answer"
 GO_ON = "Go on with the same command and --resume."
-
-
-@dataclass(frozen=True)
-class Launch:
-    """What the launcher says of this process."""
-
-    rank: int = 0
-    num_ranks: int = 1
-    local_rank: int = 0
-    """among the ranks of this machine: which of its GPUs to take"""
-    local_ranks: int = 1
-    """ranks of this machine, as far as it is known: they share its processors"""
-    host: str = ""
-    """of rank 0"""
-    port: int = 0
-    agent_has_store: bool = False
-    """torchrun's own process keeps the store"""
-
-
-def read_launch(environment: Mapping[str, str] | None = None) -> Launch:
-    """What torchrun or srun say; one process alone where neither started it.
-
-    Raises:
-        InputError: a rank that does not fit, or several ranks without the address of the first.
-    """
-    said = os.environ if environment is None else environment
-    if "RANK" in said and "WORLD_SIZE" in said:
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-    elif "SLURM_PROCID" in said and "SLURM_STEP_ID" in said:  # inside srun, not in the batch script itself
-        names = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
-    else:
-        return Launch()
-    try:
-        rank, num_ranks, local_rank = (int(said.get(name, "0")) for name in names)
-        port = int(said.get("MASTER_PORT", "0"))
-    except ValueError:
-        values = ", ".join(f"{name} {said.get(name)!r}" for name in (*names, "MASTER_PORT"))
-        raise InputError(f"{values}: expected whole numbers. They come from torchrun or srun.") from None
-    if num_ranks == 1:
-        return Launch(local_rank=local_rank)
-    if not 0 <= rank < num_ranks:
-        raise InputError(f"{names[0]} is {rank} and {names[1]} is {num_ranks}: expected a rank from 0 to below it")
-    host = said.get("MASTER_ADDR", "")
-    if not host or not 0 < port < 65536:
-        raise InputError(
-            f"{num_ranks} ranks, and MASTER_ADDR is {host!r}, MASTER_PORT {port}: set both to the first machine's name "
-            "and a free port (egochef slurm does), or start with torchrun."
-        )
-    local_ranks = int(said.get("LOCAL_WORLD_SIZE", "1"))  # srun gives each task processors of its own
-    agent_has_store = said.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    return Launch(rank, num_ranks, local_rank, local_ranks, host, port, agent_has_store)
 
 
 class Ranks:
@@ -102,6 +51,8 @@ class Ranks:
         self.device = device or torch.device("cpu")
         self._store = store
         self._round = 0
+        self.end_together = False
+        """all ranks have agreed to end here"""
 
     @property
     def is_first(self) -> bool:
@@ -127,6 +78,13 @@ class Ranks:
     def any(self, flag: bool) -> bool:
         """Whether it is true on some rank."""
         return not self.least(int(not flag))
+
+    def share_buffers(self, *modules: nn.Module) -> None:
+        """Give all ranks rank 0's buffers, such as BatchNorm's statistics."""
+        if self.num_ranks > 1:
+            for module in modules:
+                for buffer in module.buffers():
+                    dist.broadcast(buffer, 0)
 
     def gather(self, value: Any) -> list[Any]:
         """The JSON values of all ranks, in their order."""
@@ -165,9 +123,10 @@ def join_ranks(device_type: str | None = None) -> Iterator[Ranks]:
         yield Ranks(launch)
         return
     on_cuda = torch.cuda.is_available() if device_type is None else device_type == "cuda"
-    device = torch.device("cuda", launch.local_rank) if on_cuda else torch.device("cpu")
+    alone_on_gpu = on_cuda and torch.cuda.device_count() == 1  # where the launcher shows each rank its own only
+    device = torch.device("cuda", 0 if alone_on_gpu else launch.local_rank) if on_cuda else torch.device("cpu")
     if on_cuda:
-        if launch.local_rank >= torch.cuda.device_count():
+        if torch.cuda.device_count() > 1 and launch.local_rank >= torch.cuda.device_count():
             raise InputError(
                 f"rank {launch.rank} would take GPU {launch.local_rank}, this machine shows "
                 f"{torch.cuda.device_count()}. Start as many ranks a machine as it has GPUs."
@@ -176,19 +135,21 @@ def join_ranks(device_type: str | None = None) -> Iterator[Ranks]:
     store = _open_store(launch, is_server=launch.rank == 0 and not launch.agent_has_store)
     watch = _Watch(launch)
     watch.start()
+    ranks: Ranks | None = None
     try:
         dist.init_process_group(
             "nccl" if on_cuda else "gloo",
-            store=dist.PrefixStore("collectives", store),
+            store=dist.PrefixStore(f"collectives/{launch.attempt}", store),
             rank=launch.rank,
             world_size=launch.num_ranks,
             timeout=timedelta(seconds=COLLECTIVE_S),
         )
-        yield Ranks(launch, store, device)
+        ranks = Ranks(launch, dist.PrefixStore(launch.attempt, store), device)
+        yield ranks
         watch.leave(IN_ORDER)
         dist.destroy_process_group()
-    except Stopped:  # so do all ranks
-        watch.leave(IN_ORDER)
+    except Stopped as stopped:
+        watch.leave(IN_ORDER if ranks and ranks.end_together else str(stopped))
         raise
     except Exception as error:
         lost, why = None, str(error)
@@ -226,7 +187,8 @@ class _Watch(threading.Thread):
     def __init__(self, launch: Launch):
         super().__init__(daemon=True, name="ranks")
         self._launch = launch
-        self._store = _open_store(launch, is_server=False)
+        self._store = dist.PrefixStore(launch.attempt, _open_store(launch, is_server=False))
+        self._looked = time.monotonic()
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._seen = {rank: ("", time.monotonic()) for rank in range(launch.num_ranks) if rank != launch.rank}
@@ -234,6 +196,7 @@ class _Watch(threading.Thread):
         self._left: dict[int, str] = {}
         """ranks that said why they end"""
         self.store_is_gone = False
+        threading.Thread(target=self._see_that_it_looks, daemon=True, name="ranks' watch").start()
 
     def run(self) -> None:
         count = 0
@@ -245,12 +208,23 @@ class _Watch(threading.Thread):
                 self.store_is_gone = True
                 self._end(NO_STORE)
                 return
-            for rank, (_, changed) in self._seen.items():
-                if rank not in self._left and time.monotonic() - changed > SILENT_S:
-                    self._end(f"rank {rank}{self._where(rank)} died: no sign of life for {SILENT_S:g} s")
+            self._looked = time.monotonic()
+            for rank, (beat, changed) in self._seen.items():
+                patience_s = SILENT_S if beat else JOIN_S
+                if rank not in self._left and time.monotonic() - changed > patience_s:
+                    what = "died" if beat else "never came"
+                    self._end(f"rank {rank}{self._where(rank)} {what}: no sign of life for {patience_s:g} s")
                     return
             if failed := self._failed():
                 self._end(failed)
+                return
+
+    def _see_that_it_looks(self) -> None:
+        """Reading the store waits without end where the machine that keeps it is gone, or rank 0 hangs."""
+        while not self._ended.wait(BEAT_S):
+            if time.monotonic() - self._looked > SILENT_S:
+                self.store_is_gone = True
+                self._end(NO_STORE)
                 return
 
     def _look(self, count: int) -> None:
@@ -293,16 +267,19 @@ class _Watch(threading.Thread):
 
     def leave(self, why: str) -> None:
         """Tell the others that this rank ends, and why."""
+        if self.store_is_gone or not self._lock.acquire(timeout=ASK_S):
+            return
         try:
-            with self._lock:
-                self._store.set(f"left/{self._launch.rank}", why)
+            self._store.set(f"left/{self._launch.rank}", why)
         except (RuntimeError, dist.DistError):
             log.debug("the ranks' store is gone")
+        finally:
+            self._lock.release()
 
     def stop(self) -> None:
         """End the watch. Where the store is rank 0's own, it stays until the others have done with it."""
         self._ended.set()
-        if self._launch.rank == 0 and not self._launch.agent_has_store:
+        if self._launch.rank == 0 and not self._launch.agent_has_store and not self.store_is_gone:
             until = time.monotonic() + ASK_S
             others = [rank for rank in self._seen if self._seen[rank][0]]
             with self._lock:
@@ -315,4 +292,4 @@ class _Watch(threading.Thread):
             return
         log.critical("egochef: %s. %s", why, GO_ON)
         logging.shutdown()
-        os._exit(1)
+        os._exit(Stopped.EXIT_CODE if " ended: stopped by " in why else 1)

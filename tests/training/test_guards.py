@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import TINY, assert_same_run, command, ends, last_state, start, steps
+from tiny_runs import TINY, assert_same_run, command, ends, last_state, start, start_ranks, steps
 
 from egochef.data.annotations import find_videos, open_data_folder, read_split
 from egochef.errors import InputError
@@ -114,36 +114,66 @@ def test_an_fp16_scale_that_is_too_large_mends_itself(toy_root, tmp_path, monkey
 # Memory
 
 
-def test_out_of_memory_halves_the_micro_batch(toy_root, tmp_path, monkeypatch, caplog):
-    """The allocator itself says no: the process may not have more memory than a micro-batch of 2 clips takes."""
-    config = dataclasses.replace(TINY, batch_size=8, micro_batch=8, max_train_segments=16, epochs=1)
-    config = dataclasses.replace(
-        config, clip=dataclasses.replace(config.clip, image_size=224, resize_size=224, num_frames=8)
-    )
-    code = (
-        "import resource, sys\n"
-        "from pathlib import Path\n"
-        "import torch\n"
-        "torch.set_num_threads(1)\n"
-        "from egochef.training import loop, run as r\n"
-        "from egochef.training.config import load_config\n"
-        "real = loop._train_epoch\n"
-        "def limited(run, progress):\n"
-        "    used = int(next(l for l in open('/proc/self/status') if l.startswith('VmSize')).split()[1]) * 1024\n"
-        "    resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[4]), resource.RLIM_INFINITY))\n"
-        "    try:\n"
-        "        return real(run, progress)\n"
-        "    finally:\n"
-        "        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
-        "loop._train_epoch = limited\n"
-        "import logging; logging.basicConfig(level=logging.INFO)\n"
-        "print(loop.train(load_config(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])))\n"
-    )
-    write_json(tmp_path / "config.json", to_dict(config))
-    words = [sys.executable, "-c", code, tmp_path / "config.json", toy_root, tmp_path / "run", str(2_200 * 2**20)]
+LITTLE_MEMORY = """
+import logging, os, resource, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from egochef.training import loop
+from egochef.training.config import load_config
+real = loop._train_epoch
+
+def with_little_memory(run, progress):
+    if os.environ.get("RANK", sys.argv[4]) != sys.argv[4]:
+        return real(run, progress)
+    used = next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]
+    resource.setrlimit(resource.RLIMIT_AS, (int(used) * 1024 + int(sys.argv[5]), resource.RLIM_INFINITY))
+    try:
+        return real(run, progress)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+loop._train_epoch = with_little_memory
+logging.basicConfig(level=logging.INFO)
+print(loop.train(load_config(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])))
+"""
+"""Trains; one rank may take only so many bytes more than it has, and its allocator says no to the rest."""
+
+
+def little_memory(config, data, run, rank, num_bytes):
+    write_json(run.parent / "config.json", to_dict(config))
+    return [sys.executable, "-c", LITTLE_MEMORY, run.parent / "config.json", data, run, str(rank), str(num_bytes)]
+
+
+EIGHT_LARGE = dataclasses.replace(
+    TINY,
+    clip=dataclasses.replace(TINY.clip, image_size=224, resize_size=224, num_frames=8),
+    batch_size=8,
+    micro_batch=8,
+    max_train_segments=16,
+    epochs=1,
+)
+"""steps of 8 clips of 420 MB each"""
+
+
+@pytest.mark.slow
+def test_out_of_memory_halves_the_micro_batch(toy_root, tmp_path):
+    words = little_memory(EIGHT_LARGE, toy_root, tmp_path / "run", 0, 2_200 * 2**20)
     said = ends(start(words, MALLOC_ARENA_MAX="1"), 0)
     assert "out of memory with 8 clips at once, going on with 4" in said
     assert "micro_batch=8" not in said and "finished=True" in said
+    assert [line["num_clips"] for line in steps(tmp_path / "run")] == [8, 8]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("micro_batch", "num_bytes"), [(4, 1_300 * 2**20), (2, 700 * 2**20)])
+def test_out_of_memory_on_one_rank_of_two(micro_batch, num_bytes, toy_root, tmp_path):
+    """Both halve it and do the step again: with one pass each, and with two of which the first runs out."""
+    config = dataclasses.replace(EIGHT_LARGE, micro_batch=micro_batch)
+    processes = start_ranks(little_memory(config, toy_root, tmp_path / "run", 1, num_bytes), 2, MALLOC_ARENA_MAX="1")
+    for said in [ends(process, 0, timeout=300) for process in processes]:
+        assert f"out of memory with {micro_batch} clips at once, going on with {micro_batch // 2}" in said
+        assert "finished=True" in said
     assert [line["num_clips"] for line in steps(tmp_path / "run")] == [8, 8]
 
 
@@ -188,9 +218,9 @@ def trained(toy_root, tmp_path_factory):
 
 def put_state(run, change):
     """The run's first state alone, with another header, as if it were another run's."""
-    for path in (run / "checkpoints" / "last").glob("step-00000004.*"):
+    for path in (run / "checkpoints" / "last").glob("step-00000004*"):
         path.unlink()
-    path = state_path(run, 2)
+    path = state_path(run, "step-00000002-judged")
     tensors, header = read_tensors(path)
     change(header)
     write_tensors(path, tensors, header)
@@ -224,7 +254,7 @@ def test_changed_settings_are_named_and_need_to_be_accepted(trained, toy_root, t
         InputError, match=r"started with epochs = 2, not 3, lr = 0.001, not 0.0005\. .*--accept-changes"
     ):
         train(config, toy_root, run, resume=True)
-    for path in (run / "checkpoints" / "last").glob("step-00000004.*"):
+    for path in (run / "checkpoints" / "last").glob("step-00000004*"):
         path.unlink()
     progress = train(config, toy_root, run, resume=True, accept_changes=True)
     assert (progress.epoch, progress.step) == (3, 6)

@@ -46,7 +46,7 @@ def test_what_a_run_leaves(trained):
     assert sorted(path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()) == [
         "MODEL_CARD.md",
         "checkpoints/best.safetensors",
-        *[f"checkpoints/last/step-{n:08d}.{s}" for n in (2, 4) for s in ("safetensors", "sha256")],
+        *[f"checkpoints/last/step-{n:08d}-judged.{s}" for n in (2, 4) for s in ("safetensors", "sha256")],
         "config.json",
         "lock",
         "log.jsonl",
@@ -160,7 +160,7 @@ def test_features_of_another_encoder_do_not_go_on_with_a_run(heads, tmp_path):
     root, run = tmp_path / "F", tmp_path / "run"
     shutil.copytree(heads[0] / "features", root)
     train(dataclasses.replace(HEADS, epochs=2), root, run)
-    for path in (run / "checkpoints" / "last").glob("step-00000004.*"):  # as if stopped after the first epoch
+    for path in (run / "checkpoints" / "last").glob("step-00000004*"):  # as if stopped after the first epoch
         path.unlink()
     encoder = build_encoder("efficientnet_lite0")
     write_tensors(root / "encoder.safetensors", encoder.state_dict(), {})

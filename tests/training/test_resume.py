@@ -19,6 +19,8 @@ from egochef.training.state import newest_whole, state_path
 
 NUM_KILLS = int(os.environ.get("EGOCHEF_KILLS", "5"))
 """`make soak` asks for 50"""
+LAST_STATE = "step-00000020-judged"
+"""after the last step and the evaluation behind it"""
 WITH_WORKERS = dataclasses.replace(TINY, epochs=3, num_workers=2)
 
 
@@ -46,7 +48,7 @@ def test_interrupted_after_every_single_step(straight, toy_root, tmp_path, monke
     for step in range(1, 21):
         with pytest.raises(Stopped, match=f"after step {step}, in epoch {(step - 1) // 4 + 1}.*--resume"):
             train(TWENTY, toy_root, run, resume=True)
-        assert newest_whole(run) == step
+        assert newest_whole(run) == f"step-{step:08d}"
     assert train(TWENTY, toy_root, run, resume=True).finished
     assert_same_run(run, straight)
 
@@ -201,14 +203,14 @@ def test_a_damaged_state_falls_back_to_an_older_one(damage, straight, toy_root, 
     run = tmp_path / "run"
     subprocess.run(["cp", "-r", straight, run], check=True)
     assert sorted(path.name for path in (run / "checkpoints/last").iterdir()) == [
-        "step-00000016.safetensors",
-        "step-00000016.sha256",
-        "step-00000020.safetensors",
-        "step-00000020.sha256",
+        "step-00000016-judged.safetensors",
+        "step-00000016-judged.sha256",
+        "step-00000020-judged.safetensors",
+        "step-00000020-judged.sha256",
     ]
-    damage(state_path(run, 20))
+    damage(state_path(run, LAST_STATE))
     train(TWENTY, toy_root, run, resume=True)
-    assert sum("step-00000020.safetensors" in said and "older state" in said for said in caplog.messages) == 1
+    assert sum(f"{LAST_STATE}.safetensors" in said and "older state" in said for said in caplog.messages) == 1
     assert any("going on after step 16" in said for said in caplog.messages)
     assert_same_run(run, straight)
 
@@ -216,15 +218,12 @@ def test_a_damaged_state_falls_back_to_an_older_one(damage, straight, toy_root, 
 def test_no_whole_state_is_no_reason_to_start_over(straight, toy_root, tmp_path):
     run = tmp_path / "run"
     subprocess.run(["cp", "-r", straight, run], check=True)
-    for step in (16, 20):
-        flip_a_byte(state_path(run, step))
+    names = ["step-00000016-judged", LAST_STATE]
+    for name in names:
+        flip_a_byte(state_path(run, name))
     with pytest.raises(InputError, match="none of its 2 states is whole"):
         train(TWENTY, toy_root, run, resume=True)
-    assert newest_before(run) == [16, 20]
-
-
-def newest_before(run):
-    return sorted(int(path.stem[5:]) for path in (run / "checkpoints/last").glob("*.sha256"))
+    assert sorted(path.stem for path in (run / "checkpoints/last").glob("*.sha256")) == names
 
 
 def test_checksums_are_what_sha256sum_reads(straight):
@@ -238,11 +237,11 @@ def test_what_a_save_left_that_was_cut_off_is_cleared(straight, toy_root, tmp_pa
     run = tmp_path / "run"
     subprocess.run(["cp", "-r", straight, run], check=True)
     last = run / "checkpoints" / "last"
-    state_path(run, 20).with_suffix(".sha256").unlink()
+    state_path(run, LAST_STATE).with_suffix(".sha256").unlink()
     (last / ".step-00000024-abc.part.safetensors").write_bytes(b"half")
     train(TWENTY, toy_root, run, resume=True)
     assert sorted(path.name for path in last.iterdir()) == [
-        f"step-{n:08d}.{s}" for n in (16, 20) for s in ("safetensors", "sha256")
+        f"step-{n:08d}-judged.{s}" for n in (16, 20) for s in ("safetensors", "sha256")
     ]
     assert_same_run(run, straight)
 
@@ -276,8 +275,7 @@ def test_a_full_disk_falls_back_to_an_older_state(small_disk, straight, toy_root
         with pytest.raises(InputError, match=r"stopped by SIGTERM.*could not be saved.*MB free"):
             train(config, toy_root, run)
     assert any("could not be saved" in said and "MB free" in said for said in caplog.messages)
-    reached = newest_whole(run)
-    assert reached is not None and 9 <= reached <= 12
+    assert newest_whole(run) == "step-00000010"
     filler.unlink()
     train(config, toy_root, run, resume=True)
     assert_same_run(run, straight)

@@ -101,7 +101,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def start_ranks(words, num_ranks):
+def start_ranks(words, num_ranks, **environment):
     """The same command on several ranks, as a launcher would start them."""
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(num_ranks)}
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(num_ranks)} | environment
     return [start(words, RANK=str(rank), LOCAL_RANK=str(rank), **common) for rank in range(num_ranks)]

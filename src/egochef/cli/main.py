@@ -28,9 +28,6 @@ COMMANDS = (
     "slurm",
 )
 
-STOPPED = 75
-"""EX_TEMPFAIL of sysexits.h: the same command with --resume goes on"""
-
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -68,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fault(str(error))
     except Stopped as stopped:
         print(f"egochef: {stopped}", file=sys.stderr)
-        return STOPPED
+        return stopped.EXIT_CODE
     except KeyboardInterrupt:
         if options.traceback:
             raise

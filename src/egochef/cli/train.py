@@ -91,7 +91,7 @@ def phase(text: str) -> tuple[float, int, int]:
 
 def run(args: argparse.Namespace) -> int:
     from egochef.errors import InputError
-    from egochef.ranks import read_launch
+    from egochef.launch import read_launch
 
     if args.accept_changes and not args.resume:
         raise InputError("--accept-changes goes with --resume")

@@ -45,14 +45,16 @@ if [ -n "$stage" ]; then
     copy="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/egochef-$SLURM_JOB_ID"
     each_node=(srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1)
     say "copying $data to $copy on each node"
-    "${each_node[@]}" bash -c 'mkdir -p "$1" && flock "$1" cp -rLu "$0/." "$1"' "$data" "$copy"  # if it is one disk
+    # Once a disk, also where nodes share it, and to the end: a start that was cut off here leaves no mark.
+    "${each_node[@]}" bash -c 'mkdir -p "$1" && exec 9> "$1/.copying" && flock 9 &&
+        { [ -e "$1/.whole" ] || { cp -rL "$0/." "$1" && touch "$1/.whole"; }; }' "$data" "$copy"
     result=$?
     [ "$result" = 0 ] && data=$copy
 fi
 
-# 6. The work: one process a GPU. Where one fails, srun ends the others.
+# 6. The work: one process a GPU. Where one fails, the others say so and end; srun ends what is left after that.
 if [ "$result" = 0 ]; then
-    srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" \
+    srun --kill-on-bad-exit=0 --wait=120 --cpus-per-task="$SLURM_CPUS_PER_TASK" \
         "${container[@]}" "$python" -m egochef "${command[@]}" --data "$data" --out "$out"
     result=$?
 fi

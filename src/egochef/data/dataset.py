@@ -245,9 +245,9 @@ class Loader:
         iterator = self._loader._iterator  # torch has no public way
         if iterator is None or not hasattr(iterator, "_workers"):
             return
-        for worker in iterator._workers:
-            worker.kill()
         iterator._shutdown_workers()  # type: ignore[attr-defined]
+        for worker in iterator._workers:
+            worker.kill()  # one that hangs
         self._loader._iterator = None
 
     def _explained(self, error: Exception) -> Exception:

@@ -5,6 +5,7 @@ Also what joins annotations and metrics: the truth of a split.
 
 import logging
 from collections.abc import Iterator
+from contextlib import closing
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ def encode_batches(
     plan = split_evenly(keys, max(1, ENCODE_FRAMES[engine.device.type] // engine.clip.num_frames))
     workers = default_workers(engine.device, len(plan)) if num_workers is None else num_workers
     loader = make_loader(dataset, Batches(plan), num_workers=workers, pin_memory=engine.device.type == "cuda")
-    with tqdm(total=len(keys), desc=title, unit="clip", disable=None, leave=False) as bar:
+    with tqdm(total=len(keys), desc=title, unit="clip", disable=None, leave=False) as bar, closing(loader):
         for batch in loader:
             yield batch, engine.encode(batch.frames, batch.colour)
             bar.update(len(batch.segment))

@@ -90,6 +90,8 @@ def _run_to_the_end(run: Run, progress: Progress, on_epoch: OnEpoch | None) -> P
         return progress
     finally:
         run.close()
+        if run.ranks.end_together:
+            run.ranks.from_first(True)  # a launcher may end the others when the first one has ended
 
 
 # From step to step
@@ -185,10 +187,15 @@ def _by_video(run: Run, result: StepResult) -> dict[str, int]:
 
 def _save_and_stop(run: Run, progress: Progress) -> None:
     received = run.stop.received or "a signal to another rank"
+    fault: str | None = None
     try:
         run.save(progress)
     except InputError as error:
-        raise InputError(f"stopped by {received}, and the state could not be saved: {error}") from None
+        fault = str(error)
+    fault = run.ranks.from_first(fault)  # all wait until it is saved
+    if fault:
+        raise InputError(f"stopped by {received}, and the state could not be saved: {fault}")
+    run.ranks.end_together = True
     raise Stopped(
         f"{run.folder}: stopped by {received} after step {progress.step}, in epoch {progress.epoch + 1}. The state is "
         "saved; go on with the same command and --resume."
@@ -230,10 +237,13 @@ def _end_epoch(run: Run, progress: Progress, on_epoch: OnEpoch | None) -> Progre
     """
     epoch = progress.epoch + 1
     metrics: dict[str, float] = {}
+    if run.ranks.num_ranks > 1:  # what ranks share out is not broken off, so that a signal may not wait for its end
+        run.try_to_save(progress)
+        run.ranks.share_buffers(run.learner.engine.recogniser, run.learner.evaluated)
     if run.validation:
         began = time.perf_counter()
         try:
-            with run.stop.deferred(run.ranks.num_ranks > 1):  # ranks that share the work end it together
+            with run.stop.deferred(run.ranks.num_ranks > 1):
                 metrics = evaluate(run.validation.score(run.judged), run.validation.truth)
         except Stopped:
             _save_and_stop(run, progress)
@@ -278,8 +288,8 @@ def _epoch_line(run: Run, epoch: int, step: int) -> dict[str, Any]:
         skipped=sum(line["skipped"] for line in lines),
         unreadable=dict(sum((Counter(line.get("unreadable", {})) for line in lines), Counter[str]())),
         epoch_s=round(step_s, 3),
-        clips_per_s=round(num_clips / step_s, 3),
-        wait_share=round(data_s / step_s, 4),
+        clips_per_s=round(num_clips / max(step_s, 1e-9), 3),
+        wait_share=round(data_s / max(step_s, 1e-9), 4),
     )
 
 

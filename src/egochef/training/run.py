@@ -42,7 +42,7 @@ from egochef.scoring.table import ScoreTable
 from egochef.stopping import StopSignals
 from egochef.training.card import describe_start
 from egochef.training.config import TrainConfig, with_features
-from egochef.training.runfiles import RunLog, add_session, locked, refuse_others, start_run
+from egochef.training.runfiles import RunLog, add_session, keep_config, locked, refuse_others, start_run
 from egochef.training.sources import FeatureSource, VideoSource, find_micro_batch, num_steps
 from egochef.training.state import Progress, load_state, newest_whole, read_progress, save_state
 from egochef.training.step import Learner
@@ -145,8 +145,9 @@ def begin_run(
         held: gets the lock of the run's folder, which is taken once data and settings are seen to be right.
     """
     device = pick_device(device_name)
-    if ranks.num_ranks > 1 and device.type == "cuda":
-        device = torch.device("cuda", ranks.launch.local_rank)
+    if device.type == "cuda":
+        device = ranks.device if ranks.num_ranks > 1 else device
+        torch.cuda.set_device(device)
     if config.num_workers is None and ranks.launch.local_ranks > 1:
         config = replace(config, num_workers=max(1, num_cpus() // ranks.launch.local_ranks))
     folder = open_data_folder(data, config.participants)
@@ -167,14 +168,14 @@ def begin_run(
             log.info("%s: candidate times as in the store, %s", data, grid)
             config = replace(config, clip=replace(config.clip, grid=grid))
     recogniser = _build_recogniser(config, folder, kept)
-    step: int | None = None
+    name: str | None = None
     if ranks.is_first:
         refuse_others(out)
         held.enter_context(locked(out))
     if ranks.is_first and start_run(out, config, resume=resume, accept_changes=accept_changes):
-        step = newest_whole(out, set_aside=True)
-    step = ranks.from_first(step)
-    if step is not None and (ended := read_progress(out, step)).finished:
+        name = newest_whole(out, set_aside=True)
+    name = ranks.from_first(name)
+    if name is not None and (ended := read_progress(out, name)).finished:
         return None, ended
 
     about = _about(config, recogniser, folder, kept)
@@ -199,15 +200,16 @@ def begin_run(
         judged = TorchEngine(
             learner.ema, config.clip, about.taxonomy, device, engine.dtype, encoder_is_final=config.encoder_is_fixed
         )
-    progress = load_state(out, learner.parts, about, step)
-    if step is not None:
+    progress = load_state(out, learner.parts, about, name)
+    saved = progress if name is not None else None
+    if name is not None:
         if kept and weights_sha256(recogniser.encoder) != kept.spec.encoder_sha256:
             raise InputError(f"{data}: features of another encoder than those that the run in {out} was started with")
         log.info("going on after step %d, in epoch %d", progress.step, progress.epoch + 1)
     if not progress.micro_batch or accept_changes:
         micro_batch = ranks.least(find_micro_batch(config, device, engine.dtype, ranks.num_ranks))
         progress = replace(progress, micro_batch=micro_batch)
-    run = Run(config, out, about, learner, judged, source, validation, stop, ranks)
+    run = Run(config, out, about, learner, judged, source, validation, stop, ranks, saved=saved)
     if ranks.is_first:
         start = describe_start(
             data=data,
@@ -217,6 +219,7 @@ def begin_run(
             resumed_step=progress.step,
             num_segments={"train": len(segments), "validation": len(held_out)},
         )
+        keep_config(out, config)
         add_session(out, start)
         run.log = RunLog(out, progress)
         run.trackers = open_trackers(config.trackers, out, to_flat_dict(config), progress.step)

@@ -23,6 +23,7 @@ from typing import Any, TextIO
 
 from egochef.errors import InputError
 from egochef.files import write_json, write_text
+from egochef.inference.features import ENCODER_FILE
 from egochef.records import to_dict, to_flat_dict
 from egochef.training.config import TrainConfig, load_config
 from egochef.training.state import Progress
@@ -38,7 +39,7 @@ def start_run(run: Path, config: TrainConfig, *, resume: bool, accept_changes: b
     """Make a run's folder, or find the run to go on with. Returns whether there is one to go on with.
 
     Args:
-        accept_changes: go on although settings have changed; the folder's config becomes the new one.
+        accept_changes: go on although settings have changed.
 
     Raises:
         InputError: the folder holds a run and `resume` is off; or it holds a run of another config, or something else.
@@ -50,19 +51,29 @@ def start_run(run: Path, config: TrainConfig, *, resume: bool, accept_changes: b
         saved = load_config(path)
         ours, theirs = to_flat_dict(config), to_flat_dict(saved)
         changed = [name for name in ours if ours[name] != theirs[name]]
-        telling = [name for name in changed if name not in HARMLESS]
+        telling = [name for name in changed if name not in HARMLESS and not _is_kept_encoder(name, ours, theirs)]
         if telling and not accept_changes:
             listed = ", ".join(f"{name} = {theirs[name]!r}, not {ours[name]!r}" for name in telling)
             raise InputError(
                 f"{path}: the run was started with {listed}. Resume with the same settings, with --accept-changes, or "
                 "choose another --out."
             )
-        if changed:
-            write_json(path, to_dict(config))
         return True
     refuse_others(run)
-    write_json(path, to_dict(config))
+    keep_config(run, config)
     return False
+
+
+def keep_config(run: Path, config: TrainConfig) -> None:
+    """Write RUN/config.json, where it says something else."""
+    path = run / CONFIG
+    if not path.is_file() or load_config(path) != config:
+        write_json(path, to_dict(config))
+
+
+def _is_kept_encoder(name: str, ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    """The encoder of a features folder that has moved; whether it is the same encoder is looked at by its hash."""
+    return name == "init" and Path(ours[name]).name == Path(theirs[name]).name == ENCODER_FILE
 
 
 def refuse_others(run: Path) -> None:
@@ -72,7 +83,7 @@ def refuse_others(run: Path) -> None:
     """
     if (run / CONFIG).is_file() or not run.exists():
         return
-    if not run.is_dir() or any(path.name not in BEFORE_START for path in run.iterdir()):
+    if not run.is_dir() or any(path.name not in BEFORE_START and ".part" not in path.name for path in run.iterdir()):
         raise InputError(f"{run}: exists and is not a run. Choose another --out.")
 
 
@@ -147,7 +158,10 @@ class RunLog:
 
     def flush(self) -> None:
         """Onto the disk, before a state that counts on it."""
-        os.fsync(self._file.fileno())
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written ({error.strerror}). Free space.") from None
 
     def of_epoch(self, epoch: int) -> list[dict[str, Any]]:
         """The step lines of an epoch."""

@@ -1,11 +1,12 @@
 """A run's state on disk: everything that the next step depends on, so that a run goes on as if never stopped.
 
-RUN/checkpoints/last/step-00000020.safetensors   after step 20
+RUN/checkpoints/last/step-00000020.safetensors          after step 20
+RUN/checkpoints/last/step-00000020-judged.safetensors   after the evaluation that followed it
     model.*          weights and buffers
     ema.*            moving average of the weights, where there is one
     optimiser.NAME.* what AdamW keeps of a weight
     header           format, Progress, the gradient scaler, and what the run is of (model, clips, classes)
-RUN/checkpoints/last/step-00000020.sha256        its checksum, as `sha256sum --check` reads it
+RUN/checkpoints/last/step-00000020.sha256               its checksum, as `sha256sum --check` reads it
 
 There are no random generators in it: every random number is drawn from a key such as (seed, step, micro-batch).
 A state counts once its checksum is there. On loading the checksum has to fit; otherwise the one before is taken.
@@ -30,6 +31,8 @@ from egochef.records import from_dict, to_dict, to_flat_dict
 log = logging.getLogger(__name__)
 
 LAST = Path("checkpoints", "last")
+NAME = r"step-\d{8,}(-judged)?"
+"""of a state; sorted by name they are sorted by time"""
 FORMAT = 1
 SPARE_BYTES = 16 * 2**20
 """that stay free after a save, for the log and what others write"""
@@ -66,8 +69,13 @@ class Parts:
     ema: nn.Module | None
 
 
-def state_path(run: Path, step: int) -> Path:
-    return run / LAST / f"step-{step:08d}.safetensors"
+def state_name(progress: Progress) -> str:
+    """What the state after a step, or after its epoch's evaluation, is called."""
+    return f"step-{progress.step:08d}" + ("" if progress.epoch_step else "-judged")
+
+
+def state_path(run: Path, name: str) -> Path:
+    return run / LAST / f"{name}.safetensors"
 
 
 def save_state(run: Path, parts: Parts, progress: Progress, about: Checkpoint, *, keep: int) -> None:
@@ -93,28 +101,28 @@ def save_state(run: Path, parts: Parts, progress: Progress, about: Checkpoint, *
         "verbs": about.taxonomy.verbs,
         "nouns": about.taxonomy.nouns,
     }
-    path = state_path(run, progress.step)
-    _make_room(run, progress.step, sum(tensor.nbytes for tensor in tensors.values()))
-    path.with_suffix(".sha256").unlink(missing_ok=True)  # a state of the same name from before counts no more
+    name = state_name(progress)
+    path = state_path(run, name)
+    _make_room(run, name, sum(tensor.nbytes for tensor in tensors.values()))
     write_tensors(path, {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, header)
     write_text(path.with_suffix(".sha256"), f"{sha256_of(path)}  {path.name}\n")
-    past = [step for step in _states(run) if step <= progress.step]
+    past = [other for other in _states(run) if other <= name]
     for old in set(_states(run)) - set(past[-keep:]):
         _remove(run, old)
 
 
-def load_state(run: Path, parts: Parts, about: Checkpoint, step: int | None) -> Progress:
+def load_state(run: Path, parts: Parts, about: Checkpoint, name: str | None) -> Progress:
     """Put a saved state into the parts.
 
     Args:
-        step: of `newest_whole`; None: there is none, and nothing is changed.
+        name: of `newest_whole`; None: there is none, and nothing is changed.
 
     Raises:
         InputError: it is the state of another model, of other clips or other classes; names what differs.
     """
-    if step is None:
+    if name is None:
         return Progress()
-    path = state_path(run, step)
+    path = state_path(run, name)
     tensors, header = read_tensors(path)
     if header.get("format") != FORMAT:
         raise InputError(f"{path}: state format {header.get('format')!r}, this version of EgoChef reads {FORMAT}")
@@ -124,8 +132,8 @@ def load_state(run: Path, parts: Parts, about: Checkpoint, step: int | None) -> 
         _fill(path, parts.ema, tensors, "ema." if any(name.startswith("ema.") for name in tensors) else "model.")
     names, state = _names_of(parts), parts.optimiser.state_dict()
     state["state"] = {}
-    for number, name in enumerate(names):
-        start = f"optimiser.{name}."
+    for number, weight_name in enumerate(names):
+        start = f"optimiser.{weight_name}."
         if kept := {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}:
             state["state"][number] = kept
     parts.optimiser.load_state_dict(state)
@@ -138,8 +146,8 @@ def load_state(run: Path, parts: Parts, about: Checkpoint, step: int | None) -> 
     return from_dict(Progress, header["progress"], str(path))
 
 
-def newest_whole(run: Path, *, set_aside: bool = False) -> int | None:
-    """Step of the newest state whose checksum fits; older ones are looked at where newer ones are damaged. None: there
+def newest_whole(run: Path, *, set_aside: bool = False) -> str | None:
+    """Name of the newest state whose checksum fits; older ones are looked at where newer ones are damaged. None: there
     never was one.
 
     Args:
@@ -148,49 +156,45 @@ def newest_whole(run: Path, *, set_aside: bool = False) -> int | None:
     Raises:
         InputError: there are states, and none of them is whole.
     """
-    steps = _states(run)
-    for step in reversed(steps):
-        path = state_path(run, step)
-        fault = _fault_of(path)
+    names = _states(run)
+    damaged: list[str] = []
+    for name in reversed(names):
+        fault = _fault_of(state_path(run, name))
         if fault is None:
-            break
-        log.warning("%s: %s. Going back to an older state.", path, fault)
-    else:
-        step = None
-    if step is not None:
-        for damaged in [later for later in steps if later > step and set_aside]:
-            path = state_path(run, damaged)
-            path.with_suffix(".sha256").unlink()
-            if path.exists():
-                path.replace(path.with_name(f"{path.name}.damaged"))
-        return step
-    if steps:
+            for other in damaged if set_aside else []:
+                path = state_path(run, other)
+                path.with_suffix(".sha256").unlink()
+                if path.exists():
+                    path.replace(path.with_name(f"{path.name}.damaged"))
+            return name
+        log.warning("%s: %s. Going back to an older state.", state_path(run, name), fault)
+        damaged.append(name)
+    if names:
         raise InputError(
-            f"{run / LAST}: none of its {len(steps)} states is whole. Start anew with another --out, or put back a "
+            f"{run / LAST}: none of its {len(names)} states is whole. Start anew with another --out, or put back a "
             "copy; the best checkpoint so far is not touched."
         )
     return None
 
 
-def read_progress(run: Path, step: int) -> Progress:
+def read_progress(run: Path, name: str) -> Progress:
     """What a state says of where the run stands.
 
     Raises:
         InputError: it cannot be read.
     """
-    path = state_path(run, step)
+    path = state_path(run, name)
     return from_dict(Progress, read_tensors(path)[1]["progress"], str(path))
 
 
-def _states(run: Path) -> list[int]:
-    """Steps of the states that were written to their end, oldest first."""
-    found = (re.fullmatch(r"step-(\d+)\.sha256", path.name) for path in (run / LAST).glob("step-*.sha256"))
-    return sorted(int(match[1]) for match in found if match)
+def _states(run: Path) -> list[str]:
+    """Names of the states that were written to their end, oldest first."""
+    return sorted(path.stem for path in (run / LAST).glob("step-*.sha256") if re.fullmatch(NAME, path.stem))
 
 
-def _remove(run: Path, step: int) -> None:
+def _remove(run: Path, name: str) -> None:
     """The checksum first: without it the rest does not count."""
-    path = state_path(run, step)
+    path = state_path(run, name)
     path.with_suffix(".sha256").unlink(missing_ok=True)
     path.unlink(missing_ok=True)
 
@@ -206,7 +210,7 @@ def _fault_of(path: Path) -> str | None:
     return None
 
 
-def _make_room(run: Path, step: int, num_bytes: int) -> None:
+def _make_room(run: Path, name: str, num_bytes: int) -> None:
     """See that the disk takes a state; where it does not, all older ones but the newest whole one go first.
 
     Raises:
@@ -216,12 +220,11 @@ def _make_room(run: Path, step: int, num_bytes: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     known = set(_states(run))
     for left in folder.iterdir():  # by a save that was cut off
-        number = re.fullmatch(r"step-(\d+)\.safetensors", left.name)
-        if ".part" in left.name or (number and int(number[1]) not in known):
+        if ".part" in left.name or (left.suffix == ".safetensors" and left.stem not in known):
             left.unlink(missing_ok=True)
     needs = num_bytes + SPARE_BYTES
     if shutil.disk_usage(folder).free < needs:
-        for old in [number for number in _states(run) if number <= step][:-1]:
+        for old in [other for other in _states(run) if other <= name][:-1]:
             _remove(run, old)
     free = shutil.disk_usage(folder).free
     if free < needs:

@@ -9,6 +9,7 @@ drawn from keys: dropout and CutMix from (seed, step, micro-batch), times and pi
 import copy
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -148,11 +149,21 @@ class Learner:
         """the moving average; it is what gets evaluated"""
         if config.speed.compile:
             engine.encoder.compile()
-        self._whole: nn.Module = _TrainedPart(engine, config.encoder_is_fixed)
-        if self.ranks.num_ranks > 1:
-            self._whole = DistributedDataParallel(
-                self._whole,
-                device_ids=[engine.device] if engine.device.type == "cuda" else None,
+        self._trained = _TrainedPart(engine, config.encoder_is_fixed)
+        self._whole = self._distributed()
+
+    def _distributed(self) -> nn.Module:
+        """What gradients go through, on all ranks. All of them make it at the same time."""
+        if self.ranks.num_ranks == 1:
+            return self._trained
+        with warnings.catch_warnings():
+            # Buffers are not sent around in each step: one more collective where memory can run out. This
+            # way to say so is deprecated, and the new one is not in all versions that we run on.
+            warnings.simplefilter("ignore", FutureWarning)
+            return DistributedDataParallel(
+                self._trained,
+                device_ids=[self.engine.device] if self.engine.device.type == "cuda" else None,
+                broadcast_buffers=False,
                 gradient_as_bucket_view=True,
             )
 
@@ -194,6 +205,7 @@ class Learner:
                 self.ranks.any(True)  # what `_accumulate` would have asked
         if no_room:
             self._forget_gradients()
+            self._whole = self._distributed()  # the other ranks' has a forward pass without its backward in it
             raise OutOfMemoryError
         with timer.part("optimiser"):
             loss, verb_loss, noun_loss = self.ranks.sum(sums).tolist()
