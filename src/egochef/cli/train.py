@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser, DATA_HELP)
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
     parser.add_argument("--num-frames", type=int, metavar="N", help="frames a clip")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="clips an optimiser step, over all accumulation")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="clips an optimiser step, over all devices")
     parser.add_argument("--micro-batch", type=int, metavar="N", help="clips the device takes at once")
     parser.add_argument("--epochs", type=int, metavar="N", help="at most")
     parser.add_argument("--lr", type=float, metavar="X", help="peak learning rate")
