@@ -146,18 +146,7 @@ class VideoSource:
         Raises:
             InputError: too many samples that cannot be read.
         """
-        config = self.config
-        steps = plan_epoch(
-            self.num_segments,
-            config.batch_size,
-            micro_batch,
-            config.seed,
-            epoch,
-            first_step=first_step,
-            rank=self.rank,
-            num_ranks=self.num_ranks,
-        )
-        plan = [planned for step in steps for planned in step]
+        plan = _plan_of(self, epoch, first_step, micro_batch)
         self.batches.plan = [planned.keys for planned in plan]
         for planned, batch in zip(plan, on_device(self.loader, self.device), strict=True):
             self.failures.add(batch)
@@ -204,17 +193,7 @@ class FeatureSource:
         config = self.config
         rng = np.random.default_rng([config.seed, epoch, 2])
         views = rng.integers(self.features.num_views, size=self.num_segments)
-        steps = plan_epoch(
-            self.num_segments,
-            config.batch_size,
-            micro_batch,
-            config.seed,
-            epoch,
-            first_step=first_step,
-            rank=self.rank,
-            num_ranks=self.num_ranks,
-        )
-        plan = [planned for step in steps for planned in step]
+        plan = _plan_of(self, epoch, first_step, micro_batch)
         places = [np.array([index for _, _, index in planned.keys]) for planned in plan]
         pin_memory = self.device.type == "cuda"
         with ThreadPoolExecutor(max_workers=1) as reader:
@@ -237,6 +216,21 @@ class FeatureSource:
 
     def close(self) -> None:
         """There is nothing to end."""
+
+
+def _plan_of(source: VideoSource | FeatureSource, epoch: int, first_step: int, micro_batch: int) -> list[Planned]:
+    """What a source's rank reads of an epoch, one micro-batch after the other."""
+    steps = plan_epoch(
+        source.num_segments,
+        source.config.batch_size,
+        micro_batch,
+        source.config.seed,
+        epoch,
+        first_step=first_step,
+        rank=source.rank,
+        num_ranks=source.num_ranks,
+    )
+    return [planned for step in steps for planned in step]
 
 
 def find_micro_batch(config: TrainConfig, device: torch.device, dtype: torch.dtype, num_ranks: int = 1) -> int:
