@@ -3,6 +3,8 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -232,3 +234,24 @@ def test_batches_on_the_device_are_the_same(train):
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     moved = [batch.frames.cpu() for batch in on_device(batches_of(dataset, 0), device)]
     assert all(torch.equal(a, b.frames) for a, b in zip(moved, batches_of(dataset, 0), strict=True))
+
+
+def test_a_worker_that_is_left_behind_does_not_hold_up_the_programs_end(toy_root):
+    """Workers hear no SIGTERM, which is what Python ends them with; one of these even stands still."""
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from egochef.clip import ClipSpec\n"
+        "from egochef.data.annotations import open_data_folder, read_split\n"
+        "from egochef.data.dataset import Batches, ClipDataset, make_loader\n"
+        "from egochef.data.frames import open_frames\n"
+        "folder, clip = open_data_folder(Path(sys.argv[1])), ClipSpec(num_frames=2, image_size=32, resize_size=32)\n"
+        "segments = read_split(folder, 'train')[:8]\n"
+        "dataset = ClipDataset(segments, open_frames(folder, segments, clip.grid), clip)\n"
+        "loader = make_loader(dataset, Batches([[(0, i, i)] for i in range(8)]), num_workers=2)\n"
+        "next(batches := iter(loader))\n"
+        "sys.kept = loader._loader._iterator\n"
+        "del loader, batches\n"
+        "os.kill(sys.kept._workers[0].pid, signal.SIGSTOP)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, toy_root], check=True, timeout=60)

@@ -17,12 +17,12 @@ import os
 import re
 import signal
 import threading
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from multiprocessing.connection import wait as wait_for_processes
+from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import NamedTuple
 
@@ -227,7 +227,7 @@ class Loader:
         batches = iter(self._loader)
         if self._num_workers and not self._ends_at_exit:  # now, so that it comes before torch's own end of workers
             self._ends_at_exit = True
-            atexit.register(_close, weakref.ref(self))
+            atexit.register(_end_workers, batches._workers)  # type: ignore[attr-defined]
         while True:
             try:
                 with _hearing_workers():
@@ -285,11 +285,10 @@ class Loader:
         return InputError(told + "If the system ran out of memory, use fewer --workers.")
 
 
-def _close(loader: "weakref.ref[Loader]") -> None:
+def _end_workers(workers: list[BaseProcess]) -> None:
     """At the program's end: a worker that hangs, or was left behind by a fault, would hold it up for ever."""
-    alive = loader()
-    if alive is not None:
-        alive.close()
+    for worker in workers:
+        worker.kill()
 
 
 _heard_by: Callable[[int, FrameType | None], object] | None = None
