@@ -18,6 +18,7 @@ import egochef
 from egochef.cluster.script import Job, write_script
 from egochef.errors import InputError
 from egochef.files import write_json, write_text
+from egochef.training.card import COPY_ABOUT, git_commit
 
 PACKAGE = Path(egochef.__file__).resolve().parent
 
@@ -97,16 +98,7 @@ def keep_code(folder: Path, *, renew: bool = False) -> None:
             (folder / f"before-{number}").mkdir()
             kept.rename(folder / f"before-{number}" / "egochef")
         copy.rename(kept)
-    write_json(folder / "about.json", {"version": egochef.__version__, "git_commit": _commit()})
-
-
-def _commit() -> str | None:
-    """The commit of the working copy that this package lies in, `-dirty` where it was changed; None without one."""
-    if not (PACKAGE.parents[1] / ".git").exists() or shutil.which("git") is None:
-        return None
-    describe = ["git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=40", "--dirty"]
-    done = subprocess.run(describe, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+    write_json(folder / COPY_ABOUT, {"version": egochef.__version__, "git_commit": git_commit()})
 
 
 def _one_line(text: str) -> str:

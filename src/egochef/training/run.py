@@ -151,22 +151,7 @@ def begin_run(
     if config.num_workers is None and ranks.launch.local_ranks > 1:
         config = replace(config, num_workers=max(1, num_cpus() // ranks.launch.local_ranks))
     folder = open_data_folder(data, config.participants)
-    kept = open_about(data) if is_features(data) else None
-    if kept:
-        config = with_features(config, data, kept)
-    segments = tuple(segment for split in config.train_on for segment in read_split(folder, split))
-    segments = spread(segments, config.max_train_segments)
-    held_out = () if "validation" in config.train_on else read_split(folder, "validation")
-    held_out = spread(held_out, config.max_validation_segments)
-    sources: tuple[Source, Source | None] | None = None
-    if not kept:
-        to_learn = (segments, open_frames(folder, segments, config.clip.grid))
-        to_judge = (held_out, open_frames(folder, held_out, config.clip.grid)) if held_out else None
-        sources = (to_learn, to_judge)
-        grid = to_learn[1].grid
-        if grid != config.clip.grid:
-            log.info("%s: candidate times as in the store, %s", data, grid)
-            config = replace(config, clip=replace(config.clip, grid=grid))
+    config, kept, segments, held_out, sources = _open_data(config, folder)
     recogniser = _build_recogniser(config, folder, kept)
     name: str | None = None
     if ranks.is_first:
@@ -235,6 +220,36 @@ def spread(segments: tuple[Segment, ...], most: int | None) -> tuple[Segment, ..
 
 
 # What a run is made of
+
+
+def _open_data(
+    config: TrainConfig, folder: DataFolder
+) -> tuple[
+    TrainConfig, FeaturesAbout | None, tuple[Segment, ...], tuple[Segment, ...], tuple[Source, Source | None] | None
+]:
+    """What there is to learn from and to judge by.
+
+    Returns:
+        The config as the data wants it; what a features folder says of itself, else None; the segments to learn from,
+        those to judge by; and where the pictures of both come from, None for a features folder.
+    """
+    kept = open_about(folder.root) if is_features(folder.root) else None
+    if kept:
+        config = with_features(config, folder.root, kept)
+    segments = tuple(segment for split in config.train_on for segment in read_split(folder, split))
+    segments = spread(segments, config.max_train_segments)
+    held_out = () if "validation" in config.train_on else read_split(folder, "validation")
+    held_out = spread(held_out, config.max_validation_segments)
+    sources: tuple[Source, Source | None] | None = None
+    if not kept:
+        to_learn = (segments, open_frames(folder, segments, config.clip.grid))
+        to_judge = (held_out, open_frames(folder, held_out, config.clip.grid)) if held_out else None
+        sources = (to_learn, to_judge)
+        grid = to_learn[1].grid
+        if grid != config.clip.grid:
+            log.info("%s: candidate times as in the store, %s", folder.root, grid)
+            config = replace(config, clip=replace(config.clip, grid=grid))
+    return config, kept, segments, held_out, sources
 
 
 def _build_recogniser(config: TrainConfig, folder: DataFolder, kept: FeaturesAbout | None) -> Recogniser:
