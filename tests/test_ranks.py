@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 
 import pytest
@@ -170,3 +171,34 @@ def test_nobody_at_the_address(toy_root, tmp_path, monkeypatch):
     monkeypatch.setitem(os.environ, "MASTER_PORT", str(free_port()))
     with pytest.raises(InputError, match=r"rank 1 cannot reach rank 0 at 127\.0\.0\.1"), join_ranks("cpu"):
         pass
+
+
+def test_a_heartbeat_from_before_its_death_is_no_sign_of_life(monkeypatch):
+    """The collective fails at once; the last heartbeat is read only then."""
+    from egochef import ranks
+
+    monkeypatch.setattr(ranks, "ASK_S", 3.0)
+    launch = Launch(rank=0, num_ranks=3, host="127.0.0.1", port=free_port())
+    store = ranks._open_store(launch, is_server=True)
+    beats = ranks.dist.PrefixStore(launch.attempt, store)
+    watch = ranks._Watch(launch)
+    watch.start()
+    ended = threading.Event()
+
+    def live():
+        count = 0
+        while not ended.wait(0.3):
+            count += 1
+            beats.set("beat/2", f'{{"host": "there", "pid": 2, "count": {count}}}')
+
+    other = threading.Thread(target=live)
+    other.start()
+    try:
+        beats.set("beat/1", '{"host": "here", "pid": 1, "count": 1}')
+        assert watch.who_is_lost() == "rank 1 (process 1 on here) died"
+    finally:
+        ended.set()
+        other.join()
+        watch._left = {1: ranks.IN_ORDER, 2: ranks.IN_ORDER}
+        watch.store_is_gone = True
+        watch.stop()

@@ -13,7 +13,7 @@ class FrameError(InputError):
 
 
 class Stopped(Exception):
-    """A signal ended a run that can be gone on with; says how far it came.
+    """A run ended that can be gone on with, by a signal or because it needs a new process; says how far it came.
 
     The command line prints the message in one line and exits with EX_TEMPFAIL of sysexits.h, "try again".
     """

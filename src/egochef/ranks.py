@@ -254,15 +254,22 @@ class _Watch(threading.Thread):
         return None
 
     def who_is_lost(self) -> str | None:
-        """After something failed here that may be a collective: which rank is lost, and why? None: all live."""
+        """After something failed here that may be a collective: which rank is lost, and why? None: all live.
+
+        A rank lives that shows two more heartbeats: the first may be of before its death, and only be read now.
+        """
         asked = time.monotonic()
+        shown = {rank: [beat] for rank, (beat, _) in self._seen.items()}
         while time.monotonic() - asked < ASK_S:
             if self.store_is_gone:
                 return NO_STORE
             if failed := self._failed():
                 return failed
+            for rank, beats in shown.items():
+                if self._seen[rank][0] != beats[-1]:
+                    beats.append(self._seen[rank][0])
             time.sleep(0.2)
-        silent = [rank for rank, (_, changed) in self._seen.items() if changed < asked and rank not in self._left]
+        silent = [rank for rank, beats in shown.items() if len(beats) < 3 and rank not in self._left]
         return ", ".join(f"rank {rank}{self._where(rank)}" for rank in silent) + " died" if silent else None
 
     def leave(self, why: str) -> None:

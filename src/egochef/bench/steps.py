@@ -103,9 +103,11 @@ def _measure_training(name: str, effort: Effort, store: Path | None) -> Taken:
     while True:
         try:
             return _take_steps(learner, config, micro_batch, effort, store)
-        except OutOfMemoryError:
+        except OutOfMemoryError as error:
             if micro_batch == 1:
-                raise InputError(f"{name}: the device has no room for one clip. Leave it out by --models.") from None
+                raise InputError(
+                    f"{name}: the device has no room for one clip ({error}). Leave it out by --models."
+                ) from None
             micro_batch = (micro_batch + 1) // 2
             if not contender.is_ours:
                 config = replace(config, batch_size=micro_batch)

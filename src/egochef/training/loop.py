@@ -101,7 +101,7 @@ def _train_epoch(run: Run, progress: Progress) -> Progress:
     """The epoch's steps from where the run stands.
 
     Raises:
-        Stopped: by a signal; the state is saved.
+        Stopped: by a signal, or because only a new process can go on; the state is saved.
     """
     epoch, total = progress.epoch + 1, run.steps_an_epoch
     batch_size = min(run.config.batch_size, run.source.num_segments)
@@ -116,20 +116,22 @@ def _train_epoch(run: Run, progress: Progress) -> Progress:
                     spent_ms.update({name: times_ms[name] for name in ("data_ms", "step_ms")})
                     bar.update(batch_size)
                     bar.set_postfix_str(f"waiting {spent_ms['data_ms'] / spent_ms['step_ms']:.0%}", refresh=False)
-            except OutOfMemoryError:
-                progress = _with_less_at_once(run, progress)
+            except OutOfMemoryError as error:
+                progress = _with_less_at_once(run, progress, str(error))
+                if error.process_is_lost:
+                    _save_and_stop(run, progress, "want of memory, after which oneDNN needs a new process,")
             finally:
                 micros.close()
     return progress
 
 
-def _with_less_at_once(run: Run, progress: Progress) -> Progress:
+def _with_less_at_once(run: Run, progress: Progress, why: str) -> Progress:
     """Half the micro-batch, and so twice the accumulation, from the step on that did not fit."""
     before = progress.micro_batch
     if before == 1:
         raise InputError(
-            f"{run.folder}: the device has no room for a single clip of {run.config.clip.num_frames} frames. Use "
-            "--gradient-checkpointing, smaller pictures, --precision bf16, or a device with more memory."
+            f"{run.folder}: the device has no room for a single clip of {run.config.clip.num_frames} frames ({why}). "
+            "Use --gradient-checkpointing, smaller pictures, --precision bf16, or a device with more memory."
         )
     log.warning(
         "step %d: out of memory with %d clips at once, going on with %d", progress.step + 1, before, (before + 1) // 2
@@ -185,8 +187,8 @@ def _by_video(run: Run, result: StepResult) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
-def _save_and_stop(run: Run, progress: Progress) -> None:
-    received = run.stop.received or "a signal to another rank"
+def _save_and_stop(run: Run, progress: Progress, received: str | None = None) -> None:
+    received = received or run.stop.received or "a signal to another rank"
     fault: str | None = None
     try:
         run.save(progress)

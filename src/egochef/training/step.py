@@ -7,6 +7,7 @@ drawn from keys: dropout and CutMix from (seed, step, micro-batch), times and pi
 """
 
 import copy
+import ctypes
 import math
 import time
 import warnings
@@ -36,8 +37,31 @@ TIMED = ("data", "copy", "forward", "backward", "optimiser")
 """parts of a step: waiting for clips; bringing them into the model's form, with CutMix; and what their names say"""
 
 
+LOST_ONEDNN = "could not create a primitive"
+"""oneDNN found no memory for its code. A flag of its assembler then stays set: this thread can make no more of it."""
+NO_MEMORY = (
+    "can't allocate memory",  # torch's allocator on a CPU
+    "bad_alloc",  # C++'s
+    LOST_ONEDNN,
+    "could not execute a primitive",
+    "STATUS_ALLOC_FAILED",  # cuBLAS, cuDNN
+)
+"""in the words of a RuntimeError, beside torch's own class for CUDA's memory"""
+
+
 class OutOfMemoryError(Exception):
-    """The device has no room for a micro-batch."""
+    """The device has no room for a micro-batch. Its text is what the device said."""
+
+    def __init__(self, why: str, *, process_is_lost: bool):
+        super().__init__(why)
+        self.process_is_lost = process_is_lost
+        """no step can be taken in this process any more, on this rank or another"""
+
+
+class _Room:
+    there = True
+    why = ""
+    """what this rank's device said, where there was none"""
 
 
 class StepTimer:
@@ -187,6 +211,7 @@ class Learner:
 
         Raises:
             OutOfMemoryError: on this rank or another; no gradient is left, no weight was changed.
+            InputError: one of several ranks ran out of memory in the step's last backward pass.
         """
         self.engine.recogniser.train()
         sums = torch.zeros(3, device=self.engine.device)
@@ -200,13 +225,16 @@ class Learner:
             segments.append(micro.segment)
             failures += micro.failures
             if not no_room:
-                no_room = not self._accumulate(micro, step, sums, timer)
+                room = self._accumulate(micro, step, sums, timer)
+                no_room = not room.there
             elif ended and self.ranks.num_ranks > 1:
                 self.ranks.any(True)  # what `_accumulate` would have asked
         if no_room:
             self._forget_gradients()
+            _give_back_reserves()
             self._whole = self._distributed()  # the other ranks' has a forward pass without its backward in it
-            raise OutOfMemoryError
+            process_is_lost = self.ranks.any(LOST_ONEDNN in room.why)
+            raise OutOfMemoryError(room.why or "out of memory on another rank", process_is_lost=process_is_lost)
         with timer.part("optimiser"):
             loss, verb_loss, noun_loss = self.ranks.sum(sums).tolist()
             grad_norm, updated = self._update(loss, step, lr)
@@ -222,10 +250,10 @@ class Learner:
             failures=tuple(failures),
         )
 
-    def _accumulate(self, micro: MicroBatch, step: int, sums: Tensor, timer: StepTimer) -> bool:
+    def _accumulate(self, micro: MicroBatch, step: int, sums: Tensor, timer: StepTimer) -> _Room:
         """Add a micro-batch's gradients, and to `sums` its (loss, verb loss, noun loss) as shares of its step's.
 
-        Returns whether the device had room, on all ranks where it is the step's last.
+        Returns whether the device had room, on all ranks where it is the step's last; what went wrong, on this one.
         """
         several = self.ranks.num_ranks > 1
         alone = isinstance(self._whole, DistributedDataParallel) and not micro.ends_step
@@ -244,7 +272,7 @@ class Learner:
                         f"{len(micro.verb)} clips at once. Go on by --resume with a smaller --micro-batch and "
                         "--accept-changes."
                     )
-        return room.there
+        return room
 
     def _forward(self, micro: MicroBatch, step: int, sums: Tensor, timer: StepTimer) -> Tensor:
         """The loss to go backward from; the gradients' mean over the ranks is to be the step's."""
@@ -310,22 +338,25 @@ def _anew(scaler: torch.amp.GradScaler, device: torch.device) -> torch.amp.GradS
     return fresh
 
 
-class _Room:
-    there = True
-
-
 @contextmanager
 def _room() -> Iterator[_Room]:
-    """Notes whether the device had the memory for what is done inside, and gives back what is held in reserve."""
+    """Notes whether the device had the memory for what is done inside."""
     room = _Room()
     try:
         yield room
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
+        known = isinstance(error, torch.OutOfMemoryError | MemoryError) or any(said in str(error) for said in NO_MEMORY)
+        if not known:
             raise
-        room.there = False
-    if not room.there and torch.cuda.is_available():
+        room.there, room.why = False, str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _give_back_reserves() -> None:
+    """Return what the allocators hold free: cuDNN and oneDNN take room for themselves, past them."""
+    if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's
+        trim(0)
 
 
 def make_optimiser(recogniser: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
