@@ -225,7 +225,10 @@ def test_ctrl_c_leaves_nothing_half_written(toy_root, tmp_path):
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells take it away in the background
     )
-    time.sleep(5)
+    until = time.monotonic() + 120
+    while not list(tmp_path.glob(".kitchen*")):  # until it draws
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
