@@ -202,3 +202,19 @@ def test_a_heartbeat_from_before_its_death_is_no_sign_of_life(monkeypatch):
         watch._left = {1: ranks.IN_ORDER, 2: ranks.IN_ORDER}
         watch.store_is_gone = True
         watch.stop()
+
+
+AT_ONCE = """
+from egochef import ranks
+ranks.BEAT_S = 1e-4
+with ranks.join_ranks("cpu") as here:
+    assert here.gather(here.rank) == [0, 1]
+"""
+
+
+@pytest.mark.slow
+def test_the_end_never_meets_a_heartbeat_on_its_way():
+    """A thread that comes back from the store into a Python that shuts down would abort the process, now and then."""
+    for _ in range(4):
+        for process in start_ranks([sys.executable, "-c", AT_ONCE], 2):
+            ends(process, 0, timeout=60)

@@ -284,8 +284,12 @@ class _Watch(threading.Thread):
             self._lock.release()
 
     def stop(self) -> None:
-        """End the watch. Where the store is rank 0's own, it stays until the others have done with it."""
+        """End the watch. Where the store is rank 0's own, it stays until the others have done with it.
+
+        A thread that comes back from the store while Python shuts down would abort the process.
+        """
         self._ended.set()
+        self.join(ASK_S)
         if self._launch.rank == 0 and not self._launch.agent_has_store and not self.store_is_gone:
             until = time.monotonic() + ASK_S
             others = [rank for rank in self._seen if self._seen[rank][0]]
