@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from egochef.errors import InputError
-from egochef.parallel import advance, run_parallel
+from egochef.parallel import _no_interrupts, advance, run_parallel
 
 # Functions of the module's top level, as the processes import them
 
@@ -53,6 +54,25 @@ def test_every_item_once_with_progress(num_workers):
     told = []
     results = dict(run_parallel(double, [1, 2, 3, 4], num_workers, on_progress=told.append))
     assert results == {0: 2, 1: 4, 2: 6, 3: 8} and sum(told) == 4
+
+
+def test_ctrl_c_waits_until_the_processes_have_started():
+    """Also where another thread gets the signal; then it is as ever."""
+    ended, steps = threading.Event(), []
+    other = threading.Thread(target=ended.wait)
+    other.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            with _no_interrupts():
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.2)
+                steps.append("started")
+            steps.append("went on")
+    finally:
+        ended.set()
+        other.join()
+    assert steps == ["started"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_nothing_to_do():

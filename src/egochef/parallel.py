@@ -166,15 +166,28 @@ def _progress_here(on_progress: Callable[[int], None] | None) -> Iterator[None]:
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Hold Ctrl-C back. Processes that start meanwhile never see it, not even while they import."""
+    """Hold Ctrl-C back. Processes that start meanwhile never see it, not even while they import.
+
+    They inherit the mask. Here the system gives the signal to any thread, such as a library's, and Python calls its
+    handler in this one, which could leave a process half started: so the handler waits too.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    heard: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    if is_main and callable(handler):
+        signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if is_main and callable(handler):
+            signal.signal(signal.SIGINT, handler)
+        if heard:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _start_worker(
