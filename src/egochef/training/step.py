@@ -9,6 +9,7 @@ drawn from keys: dropout and CutMix from (seed, step, micro-batch), times and pi
 import copy
 import ctypes
 import math
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -355,7 +356,7 @@ def _give_back_reserves() -> None:
     """Return what the allocators hold free: cuDNN and oneDNN take room for themselves, past them."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):  # glibc's
         trim(0)
 
 
