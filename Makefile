@@ -9,7 +9,7 @@ setup: $(READY)  ## .venv with everything pinned
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,bench,track]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,bench,live,onnx,openvino,track]"
 	touch $(READY)
 
 demo: setup  ## the whole main job on a toy kitchen, on a CPU, in minutes

@@ -1,6 +1,7 @@
 """What the tests share. Where something that a test needs is missing, it skips visibly; in CI it fails."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,19 @@ def need(present: bool, what: str) -> None:
     if os.environ.get("EGOCHEF_REQUIRE_ALL"):
         pytest.fail(f"needs {what}, and EGOCHEF_REQUIRE_ALL is set")
     pytest.skip(f"needs {what}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What is fetched or written once goes here, for processes that tests start too, and not into a person's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("EGOCHEF_CACHE")
+    os.environ["EGOCHEF_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["EGOCHEF_CACHE"]
+    else:
+        os.environ["EGOCHEF_CACHE"] = before
 
 
 @pytest.fixture(scope="session")

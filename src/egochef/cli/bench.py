@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 HELP = (
     "measure here what the README tells: data, how fast training clips come from a store and from videos; train, how "
-    "fast a model trains, and what video transformers cost beside it"
+    "fast a model trains, and what video transformers cost beside it; live, what recognition over a stream costs"
 )
 EXAMPLE = "egochef bench data --json"
 PIPE_WIDTH = 200
@@ -59,13 +59,34 @@ STEP_COLUMNS = {
     "store part_optimiser": "optimiser ms",
 }
 """the same of a training step"""
-ONLY_DATA, ONLY_TRAIN = ("segments",), ("models", "price", "device", "precision")
+LIVE_COLUMNS = {
+    "encoder": "encoder",
+    "head": "head",
+    "rolling": "one window",
+    "windows": "three windows",
+    "window": "encoding the window",
+    "live_60fps predictions": "predictions/s",
+    "live_30fps screen_median": "to screen at 30 fps",
+    "live_30fps screen_p95": "95 % below",
+}
+"""the same of a model run in one way by `bench live`; milliseconds but for predictions"""
+BELONGS_TO = {
+    "segments": ("data",),
+    "models": ("train", "live"),
+    "price": ("train",),
+    "precision": ("train",),
+    "device": ("train", "live"),
+    "ways": ("live",),
+    "seconds": ("live",),
+    "keep": ("data", "train"),
+}
+"""flag -> the measurements that it belongs to"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("data", "train"), help="what to measure")
+    parser.add_argument("what", choices=("data", "train", "live"), help="what to measure")
     parser.add_argument(
-        "--rounds", type=int, metavar="N", help="turns of all; medians count (default: data 3, train 2)"
+        "--rounds", type=int, metavar="N", help="turns of all; medians count (default: data 3, train 2, live 15)"
     )
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="keep kitchens and stores there, and use them again if they are there"
@@ -81,28 +102,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="M",
-        help="some of ours16, ours32, light16, timesformer, videomae, swin_t, swin_b (default: all)",
+        help="some of ours16, ours32, light16, and with train timesformer, videomae, swin_t, swin_b (default: all)",
     )
     train.add_argument("--price", type=float, metavar="X", help="of a GPU-hour, to reckon what a training costs")
     add_device(train)  # type: ignore[arg-type]  # a group takes arguments as a parser does
+    live = parser.add_argument_group("live (takes --models and --device too)")
+    live.add_argument(
+        "--ways",
+        nargs="+",
+        action="extend",
+        metavar="W",
+        help="some of torch, torch-compiled, torch-bf16, onnx, onnx-int8, openvino, openvino-bf16, openvino-int8 "
+        "(default: all)",
+    )
+    live.add_argument("--seconds", type=float, metavar="S", help="that each end-to-end run takes (default: 10)")
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    _refuse_others(args, ONLY_TRAIN if args.what == "data" else ONLY_DATA)
-    return _run_data(args) if args.what == "data" else _run_train(args)
+    _refuse_others(args)
+    return {"data": _run_data, "train": _run_train, "live": _run_live}[args.what](args)
 
 
-def _refuse_others(args: argparse.Namespace, names: tuple[str, ...]) -> None:
-    """Refuse flags of the other measurement.
+def _refuse_others(args: argparse.Namespace) -> None:
+    """Refuse flags of other measurements.
 
     Raises:
         InputError: names one.
     """
     from egochef.errors import InputError
 
-    for name in names:
-        if getattr(args, name) not in (None, "auto"):
+    for name, belongs_to in BELONGS_TO.items():
+        if args.what not in belongs_to and getattr(args, name) not in (None, "auto"):
             raise InputError(f"--{name} does not belong to bench {args.what}: leave it out")
 
 
@@ -139,6 +170,48 @@ def _run_train(args: argparse.Namespace) -> int:
     else:
         _print_train(numbers)
     return 0
+
+
+def _run_live(args: argparse.Namespace) -> int:
+    import dataclasses
+
+    from egochef.bench.live import LiveBench, bench_live, quick_bench
+    from egochef.bench.rows import as_json
+
+    bench = quick_bench() if args.quick else LiveBench()
+    given: dict[str, Any] = {
+        "rounds": args.rounds,
+        "models": tuple(dict.fromkeys(args.models)) if args.models else None,
+        "ways": tuple(dict.fromkeys(args.ways)) if args.ways else None,
+        "device": args.device,
+        "seconds": args.seconds,
+    }
+    bench = dataclasses.replace(bench, **{name: value for name, value in given.items() if value is not None})
+    numbers = bench_live(bench)
+    if args.json:
+        print_json(as_json(numbers))
+    else:
+        _print_live(numbers)
+    return 0
+
+
+def _print_live(numbers: "Numbers") -> None:
+    """A table of the models and the ways of running them, then the ratios."""
+    from rich.box import HORIZONTALS
+    from rich.table import Table
+
+    console = _console()
+    rows = {row.name: row for row in numbers.rows}
+    table = Table("", box=HORIZONTALS, title="milliseconds, predictions a second")
+    for head in LIVE_COLUMNS.values():
+        table.add_column(head, justify="right")
+    table.add_column("")
+    for way in dict.fromkeys(name.split(" ")[0] for name in rows):
+        found = [rows.get(f"{way} {quantity}") for quantity in LIVE_COLUMNS]
+        note = next((row.note for row in found if row is not None and row.note), "")
+        table.add_row(way, *("" if row is None else _shown(row) for row in found), note)
+    console.print(table)
+    _print_ratios(console, numbers)
 
 
 def _print_data(numbers: "Numbers") -> None:

@@ -57,6 +57,35 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """What runs the model on one machine, for streams and files."""
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "torch", "onnx", "openvino"),
+        default="auto",
+        help="what runs the model (default: onnx on a processor if it is installed, else torch)",
+    )
+    parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps (default: the best there is)")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16", "int8"),
+        default="auto",
+        help="of the matrix products; int8 needs --calibrate (default: auto)",
+    )
+    parser.add_argument(
+        "--calibrate",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="VIDEO",
+        help="videos like those to come, for int8",
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile the encoder: a minute at the start, then faster"
+    )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
 

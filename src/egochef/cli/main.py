@@ -24,6 +24,7 @@ COMMANDS = (
     "evaluate",
     "submit",
     "predict",
+    "live",
     "bench",
     "slurm",
 )

@@ -1,7 +1,6 @@
 """Runs a recogniser with PyTorch: the engine that training, evaluation and prediction use.
 
-Every engine has `clip`, `taxonomy`, `encode` (uint8 frames -> features) and `classify` (features -> logits); the input
-is the crop that `data.transforms.eval_crop` gives, normalisation is the engine's own affair.
+See `engines.engine.Engine` for what every engine does.
 """
 
 from pathlib import Path
@@ -11,12 +10,15 @@ import torch
 from torch import Tensor
 
 from egochef.clip import ClipSpec
-from egochef.data.transforms import eval_crop, to_input
+from egochef.data.transforms import to_input
+from egochef.engines.engine import recognise
 from egochef.model.checkpoint import load_checkpoint
 from egochef.model.encoders import fold_batchnorm
 from egochef.model.recogniser import Logits, Recogniser, encode_frames
 from egochef.runtime import mixed_precision, pick_device, pick_dtype
 from egochef.taxonomy import Taxonomy
+
+DTYPE_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 class TorchEngine:
@@ -36,13 +38,21 @@ class TorchEngine:
         dtype: torch.dtype,
         *,
         encoder_is_final: bool = False,
+        compiled: bool = False,
     ):
-        """`encoder_is_final`: its weights will not change, so that BatchNorm can be folded into the convolutions."""
+        """
+        Args:
+            encoder_is_final: its weights will not change, so that BatchNorm can be folded into the convolutions.
+            compiled: the encoder goes through torch.compile, which takes up to a minute at its first call.
+        """
         self.recogniser = recogniser.to(device)
         self.encoder = fold_batchnorm(recogniser.encoder) if encoder_is_final else recogniser.encoder
         if device.type != "mps":
             self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+        if compiled:
+            self.encoder = torch.compile(self.encoder)  # type: ignore[assignment]  # a module that is called alike
         self.clip, self.taxonomy, self.device, self.dtype = clip, taxonomy, device, dtype
+        self.name = f"torch {device} {DTYPE_NAMES[dtype]}" + (" compiled" if compiled else "")
 
     @torch.inference_mode()
     def encode(self, frames: Tensor, colour: Tensor | None = None) -> Tensor:
@@ -69,17 +79,19 @@ class TorchEngine:
         Args:
             frames: (T, H, W, 3) uint8 RGB of any size, evenly spread over the action; T is best the checkpoint's.
         """
-        verb, noun = self.classify(self.encode(eval_crop(frames, self.clip)[None]))
-        return verb[0].softmax(0).cpu().numpy(), noun[0].softmax(0).cpu().numpy()
+        return recognise(self, frames)
 
 
-def load(checkpoint: str | Path, *, device: str | None = None, precision: str = "auto") -> TorchEngine:
+def load(
+    checkpoint: str | Path, *, device: str | None = None, precision: str = "auto", compiled: bool = False
+) -> TorchEngine:
     """Load a trained recogniser, ready to run.
 
     Args:
         checkpoint: a `.safetensors` file of ours, or a run's folder (its best checkpoint).
         device: for example `cpu`, `cuda`, `mps`; the best there is if left out.
         precision: auto, fp32, bf16 or fp16.
+        compiled: through torch.compile.
 
     Raises:
         InputError: no such file, cut off, not one of ours, or a device that is not there.
@@ -87,4 +99,4 @@ def load(checkpoint: str | Path, *, device: str | None = None, precision: str = 
     recogniser, about = load_checkpoint(Path(checkpoint))
     where = pick_device(device)
     dtype = pick_dtype(where, precision)
-    return TorchEngine(recogniser, about.clip, about.taxonomy, where, dtype, encoder_is_final=True)
+    return TorchEngine(recogniser, about.clip, about.taxonomy, where, dtype, encoder_is_final=True, compiled=compiled)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from egochef.data.annotations import DataFolder, Segment
 from egochef.data.dataset import Batch, Batches, ClipDataset, Key, make_loader, split_evenly
 from egochef.data.frames import Frames, open_frames
+from egochef.engines.engine import Engine
 from egochef.engines.torch_engine import TorchEngine
 from egochef.errors import InputError
 from egochef.inference.features import Features, is_features
@@ -51,7 +52,7 @@ def truth_of(folder: DataFolder, split: str, segments: tuple[Segment, ...]) -> T
 
 
 def encode_batches(
-    engine: TorchEngine, dataset: ClipDataset, keys: list[Key], *, num_workers: int | None = None, title: str
+    engine: Engine, dataset: ClipDataset, keys: list[Key], *, num_workers: int | None = None, title: str
 ) -> Iterator[tuple[Batch, Tensor]]:
     """Clips in the keys' order with their features (B, T, D) on the engine's device.
 
@@ -63,12 +64,16 @@ def encode_batches(
     loader = make_loader(dataset, Batches(plan), num_workers=workers, pin_memory=engine.device.type == "cuda")
     with tqdm(total=len(keys), desc=title, unit="clip", disable=None, leave=False) as bar, closing(loader):
         for batch in loader:
-            yield batch, engine.encode(batch.frames, batch.colour)
+            if batch.colour is None:
+                yield batch, engine.encode(batch.frames)
+            else:  # features for training: torch alone changes colours
+                assert isinstance(engine, TorchEngine)
+                yield batch, engine.encode(batch.frames, batch.colour)
             bar.update(len(batch.segment))
 
 
 def score_segments(
-    engine: TorchEngine,
+    engine: Engine,
     segments: tuple[Segment, ...],
     frames: Frames,
     *,
@@ -102,7 +107,7 @@ def score_segments(
 
 
 def score_features(
-    engine: TorchEngine, segments: tuple[Segment, ...], features: Features, *, ranks: Ranks | None = None
+    engine: Engine, segments: tuple[Segment, ...], features: Features, *, ranks: Ranks | None = None
 ) -> ScoreTable:
     """As `score_segments`, from the kept features of the segments' evaluation clips.
 
@@ -122,7 +127,7 @@ def score_features(
 
 
 def score_split(
-    engine: TorchEngine, folder: DataFolder, split: str, segments: tuple[Segment, ...], *, num_views: int = 1
+    engine: Engine, folder: DataFolder, split: str, segments: tuple[Segment, ...], *, num_views: int = 1
 ) -> ScoreTable:
     """Score a data folder's split with a checkpoint of the same taxonomy.
 

@@ -1,150 +1,185 @@
-"""Actions over the time of a whole video, in constant memory: each frame is encoded once.
+"""Actions over the time of whole videos, in constant memory: each frame is encoded once.
 
-In: an engine and a video file. Out: one `Prediction` a hop, of the T features in a sliding window.
+In: an engine and video files. Out: a `Prediction` every hop, of windows that lie around the moment it speaks of: a file
+knows what comes after.
 """
 
-import json
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from egochef.data.sampling import centre_times
 from egochef.data.transforms import eval_crop
-from egochef.engines.torch_engine import TorchEngine
+from egochef.engines.engine import Engine, recognise
 from egochef.errors import InputError
 from egochef.files import atomic_path
-from egochef.taxonomy import Taxonomy
-from egochef.video.decode import decode_at, iter_frames, probe
+from egochef.inference.log import LineWriter, log_format
+from egochef.inference.prediction import Prediction, as_line
+from egochef.inference.rolling import WINDOWS_S, RollingRecogniser, window_times
+from egochef.inference.segments import RunJoiner, SegmentWriter, check_ids
+from egochef.inference.smoothing import Smoother, Smoothing
+from egochef.video.decode import VideoError, decode_at, iter_frames, probe
 
+HOP_S = 0.5
+"""seconds between predictions"""
 CHUNK_FRAMES = 16
 """frames in one encoder call"""
 
-Ranked = tuple[tuple[str, float], ...]
-"""(class name, probability), best first"""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model sees around a moment of a video."""
-
-    time_s: float
-    """middle of the window, from the video's start"""
-    start_s: float
-    stop_s: float
-    verb: Ranked
-    """five best"""
-    noun: Ranked
-    """five best"""
-    action: Ranked
-    """five best pairs, by the product of verb and noun probability"""
-
 
 def recognise_video(
-    engine: TorchEngine, path: Path, *, window_s: float = 2.0, hop_s: float = 0.5
+    engine: Engine,
+    path: Path,
+    *,
+    windows_s: Sequence[float] = WINDOWS_S,
+    hop_s: float = HOP_S,
+    smoothing: Smoothing | None = None,
 ) -> Iterator[Prediction]:
-    """Slide a window over a video.
+    """Look at a video around the moments hop_s / 2, 3 hop_s / 2, ... up to its end.
 
-    Frames are taken every window_s / T seconds, as training takes T of a segment. A video shorter than the window is
-    one window.
+    Frames are taken every T-th of the shortest window, as training takes T of a segment. Near the video's edges the
+    windows that reach beyond it are left out; the shortest one is shifted inside. A video shorter than the shortest
+    window is one window.
 
     Raises:
-        VideoError: the video cannot be read.
-        InputError: a window or hop that is not positive.
+        VideoError: the video cannot be read; after the predictions for what came before.
+        InputError: windows that are not positive, or a hop that is not.
     """
-    if not window_s > 0 or not hop_s > 0:
-        raise InputError(f"window {window_s} s and hop {hop_s} s: both must be more than 0")
-    num_frames = engine.clip.num_frames
-    step_s = window_s / num_frames
-    hop = max(1, round(hop_s / step_s))
-    kept: deque[Tensor] = deque(maxlen=num_frames)
-    seen, told = 0, 0  # frames so far, and when the last prediction was made; frame k stands at k * step_s
+    _check_hop(hop_s)
+    rolling, smoother = RollingRecogniser(engine, windows_s), Smoother(engine.taxonomy, smoothing)
+    half_shortest_s, half_longest_s = rolling.windows_s[0] / 2, rolling.windows_s[-1] / 2
+    step_s = rolling.windows_s[0] / engine.clip.num_frames
+    moments = ((place + 0.5) * hop_s for place in count())
+    moment_s, num_frames, end_s = next(moments), 0, 0.0
+    fault: VideoError | None = None
 
-    def window() -> Prediction:
-        return _classify(engine, list(kept), (seen - num_frames) * step_s, seen * step_s)
+    def look(at_s: float, middle_s: float) -> Prediction:
+        probs = rolling.probs(middle_s)
+        assert probs is not None, f"no window around {middle_s} s"
+        return smoother.update(at_s, *probs)
 
-    for features in _encode_stream(engine, path, step_s):
-        kept.append(features)
-        seen += 1
-        if seen == num_frames or (seen > num_frames and seen - told >= hop):
-            told = seen
-            yield window()
-    if seen < num_frames:  # a short video: T frames over all of it
-        length_s = probe(path).duration_s or max(time_s for time_s, _ in iter_frames(path)) or step_s
-        frames = decode_at(path, centre_times(0.0, length_s, num_frames)).frames
-        whole = engine.encode(eval_crop(frames, engine.clip)[None])[0]  # (T, D)
-        yield _classify(engine, list(whole), 0.0, length_s)
-    elif told < seen:
-        yield window()
-
-
-def _encode_stream(engine: TorchEngine, path: Path, step_s: float) -> Iterator[Tensor]:
-    """Features (D,) of the frame on screen at 0, step_s, 2 * step_s, ..."""
-    crops = (eval_crop(frame[None], engine.clip) for _, frame in iter_frames(path, every_s=step_s))  # (1, S, S, 3)
-    while chunk := list(islice(crops, CHUNK_FRAMES)):
-        yield from engine.encode(torch.cat(chunk)[None])[0]
-
-
-def _classify(engine: TorchEngine, features: list[Tensor], start_s: float, stop_s: float) -> Prediction:
-    logits = engine.classify(torch.stack(features)[None])
-    verb = logits.verb[0].softmax(0).cpu().numpy()
-    noun = logits.noun[0].softmax(0).cpu().numpy()
-    return Prediction(round((start_s + stop_s) / 2, 3), start_s, stop_s, *rank(verb, noun, engine.taxonomy))
+    try:
+        for features in _encode_stream(engine, path, step_s):
+            rolling.keep(num_frames * step_s, features)
+            num_frames += 1
+            end_s = num_frames * step_s
+            while (middle_s := max(moment_s, half_shortest_s)) + half_longest_s <= end_s:
+                yield look(moment_s, middle_s)
+                moment_s = next(moments)
+    except VideoError as error:
+        fault = error
+    if num_frames >= engine.clip.num_frames:
+        if moment_s == hop_s / 2 > end_s - step_s:  # no moment lies in it
+            yield look(end_s / 2, min(max(end_s / 2, half_shortest_s), end_s - half_shortest_s))
+        while moment_s <= end_s - step_s:  # the last frame's time: later ones may lie beyond the end
+            yield look(moment_s, min(max(moment_s, half_shortest_s), end_s - half_shortest_s))
+            moment_s = next(moments)
+    elif fault is None:
+        yield _look_at_whole(engine, path, smoother)
+    if fault is not None:
+        raise fault
 
 
-def rank(verb: np.ndarray, noun: np.ndarray, taxonomy: Taxonomy, most: int = 5) -> tuple[Ranked, Ranked, Ranked]:
-    """The best verbs, nouns and actions of verb (V,) and noun (N,) probabilities."""
-    verbs, nouns = np.argsort(-verb)[:most], np.argsort(-noun)[:most]
-    pairs = sorted(((float(verb[v] * noun[n]), v, n) for v in verbs for n in nouns), reverse=True)[:most]
-    return (
-        tuple((taxonomy.verbs[v], float(verb[v])) for v in verbs),
-        tuple((taxonomy.nouns[n], float(noun[n])) for n in nouns),
-        tuple((taxonomy.action_name(v, n), prob) for prob, v, n in pairs),
-    )
+def _check_hop(hop_s: float) -> None:
+    if not 0.01 <= hop_s <= 3600:
+        raise InputError(f"hop of {hop_s} s between predictions: expected 0.01 to 3600")
+
+
+def _encode_stream(engine: Engine, path: Path, step_s: float) -> Iterator[Tensor]:
+    """Features (D,) of the frame on screen at 0, step_s, 2 * step_s, ...; a frame that comes again is encoded once.
+
+    Raises:
+        VideoError: after the frames before the fault.
+    """
+    frames = iter_frames(path, every_s=step_s)
+    fault: VideoError | None = None
+    while fault is None:
+        crops: list[Tensor] = []
+        places: list[int] = []
+        last_s = -1.0
+        try:
+            for time_s, frame in islice(frames, CHUNK_FRAMES):
+                if time_s != last_s:
+                    crops.append(eval_crop(frame[None], engine.clip))  # (1, S, S, 3)
+                    last_s = time_s
+                places.append(len(crops) - 1)
+        except VideoError as error:
+            fault = error
+        if not places:
+            break
+        features = engine.encode(torch.cat(crops)[None])[0]  # (distinct frames, D)
+        yield from (features[place] for place in places)
+    if fault is not None:
+        raise fault
+
+
+def _look_at_whole(engine: Engine, path: Path, smoother: Smoother) -> Prediction:
+    """One prediction of a short video: T frames over all of it."""
+    length_s = probe(path).duration_s or max(time_s for time_s, _ in iter_frames(path)) or 1.0
+    frames = decode_at(path, window_times(length_s, engine.clip)).frames
+    return smoother.update(length_s / 2, *recognise(engine, frames))
 
 
 def predict_videos(
-    engine: TorchEngine,
+    engine: Engine,
     videos: Sequence[Path],
     *,
     log: Path | None = None,
-    window_s: float = 2.0,
-    hop_s: float = 0.5,
-) -> Iterator[dict[str, Any]]:
-    """Predictions of several videos as plain values, also written as JSON lines where `log` is given.
+    segments: Path | None = None,
+    windows_s: Sequence[float] = WINDOWS_S,
+    hop_s: float = HOP_S,
+    smoothing: Smoothing | None = None,
+    when_done: Callable[[Path, list[Prediction]], None] | None = None,
+) -> Generator[dict[str, Any], None, None]:
+    """`recognise_video` for several videos, as plain values (`as_line`) that begin with the `video`.
 
-    A line has `video`, `time_s`, and for verb, noun and action the name, `_prob` and `_top5`. The log appears under its
-    name when all is done.
+    Log and segments appear under their names when all is done. A video given twice is looked at once.
+
+    Args:
+        log: a .jsonl or .csv file that gets a line for each prediction.
+        segments: a .csv file that gets a row for each shown action, see `SegmentWriter`.
+        when_done: is called after each video with all its predictions, which are kept for that (about 2 KB each).
 
     Raises:
         VideoError: a video that cannot be read; all are looked at before the first is begun.
+        InputError: an output of unknown suffix or that cannot be written, windows or a hop that are not positive.
     """
+    log_kind = log_format(log) if log else None
+    if segments:
+        check_ids(videos)
+        if segments.suffix.lower() != ".csv":
+            raise InputError(f"{segments}: segments are written as CSV, expected a name that ends in .csv")
     infos = {path: probe(path) for path in videos}
     with ExitStack() as stack:
-        file = stack.enter_context(stack.enter_context(atomic_path(log)).open("w", encoding="utf-8")) if log else None
+        lines = LineWriter(stack.enter_context(_text_file(log)), log_kind) if log and log_kind else None
+        rows = SegmentWriter(stack.enter_context(_text_file(segments)), engine.taxonomy) if segments else None
         for path, info in infos.items():
-            total = round(info.duration_s, 1) if info.duration_s else None
-            with tqdm(total=total, desc=path.name, unit="s", disable=None, leave=False) as bar:
-                for told in recognise_video(engine, path, window_s=window_s, hop_s=hop_s):
-                    line = _as_line(path, told)
-                    if file:
-                        file.write(json.dumps(line) + "\n")
+            runs, kept = RunJoiner(), []
+            total_s = round(info.duration_s, 1) if info.duration_s else None
+            predictions = recognise_video(engine, path, windows_s=windows_s, hop_s=hop_s, smoothing=smoothing)
+            with tqdm(total=total_s, desc=path.name, unit="s", disable=None, leave=False) as bar:
+                for prediction in predictions:
+                    line = as_line(prediction, video=str(path))
+                    if lines:
+                        lines.add(line)
+                    if rows:
+                        rows.add(path, runs.add(prediction), info.average_fps)
+                    if when_done:
+                        kept.append(prediction)
                     yield line
-                    bar.update(min(told.stop_s, total or told.stop_s) - bar.n)
+                    bar.update(round(min(prediction.time_s, total_s or prediction.time_s) - bar.n, 3))
+            if rows:
+                rows.add(path, runs.finish(info.duration_s), info.average_fps)
+            if when_done:
+                when_done(path, kept)
 
 
-def _as_line(path: Path, told: Prediction) -> dict[str, Any]:
-    line: dict[str, Any] = {"video": str(path), "time_s": told.time_s}
-    for kind in ("verb", "noun", "action"):
-        ranked: Ranked = getattr(told, kind)
-        line |= {kind: ranked[0][0], f"{kind}_prob": round(ranked[0][1], 5)}
-        line[f"{kind}_top5"] = [[name, round(prob, 5)] for name, prob in ranked]
-    return line
+@contextmanager
+def _text_file(path: Path) -> Iterator[TextIO]:
+    """A text file that appears under its name when the block ends without an error."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        yield file

@@ -1,0 +1,163 @@
+"""Recognition over a stream: each frame is encoded once, and every prediction takes what it needs of the kept features.
+
+In: frames with their times, rising. Out: verb and noun probabilities of windows that end (live) or lie (files) at a
+moment. Which features a window takes is decided by time, as for a clip: the T candidate times of the middle view, and
+for each the frame on screen then. So a window equals the clip of the same interval, and the frame rate does not matter.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egochef.clip import ClipSpec
+from egochef.data.sampling import candidate_times, view_places
+from egochef.data.transforms import eval_crop
+from egochef.engines.engine import Engine
+from egochef.errors import InputError
+
+WINDOWS_S = (1.0, 2.0, 4.0)
+"""lengths of the windows that are looked at together: actions are of all lengths"""
+SURENESS_POWER = 3
+"""a window weighs by this power of its best action's probability: the one that fits the action is the surest"""
+TIME_TOLERANCE_S = 1e-3
+"""a frame that begins this much after a wanted time still answers it, as in decoding"""
+
+
+class Probs(NamedTuple):
+    """Probabilities, a weighted mean over the windows."""
+
+    verb: np.ndarray
+    """(V,) float32"""
+    noun: np.ndarray
+    """(N,) float32"""
+
+
+class FeatureRing:
+    """The features of the last `keep_s` seconds, by time."""
+
+    def __init__(self, keep_s: float):
+        self.keep_s = keep_s
+        self._times_s: list[float] = []
+        self._features: list[Tensor] = []
+
+    def add(self, time_s: float, features: Tensor) -> None:
+        """Keep a frame's features (D,).
+
+        Raises:
+            ValueError: it does not come after the frame before it.
+        """
+        if self._times_s and not time_s > self._times_s[-1]:
+            raise ValueError(f"a frame at {time_s} s after one at {self._times_s[-1]} s: times must rise")
+        self._times_s.append(time_s)
+        self._features.append(features)
+        # One frame stays from before the kept span: it is on screen where the span begins.
+        num_old = bisect_right(self._times_s, time_s - self.keep_s) - 1
+        if num_old > 0:
+            del self._times_s[:num_old], self._features[:num_old]
+
+    def at(self, times_s: Sequence[float] | np.ndarray) -> list[Tensor]:
+        """The features (D,) of the frames on screen at given times; the oldest kept one stands for all before it."""
+        places = (bisect_right(self._times_s, time_s + TIME_TOLERANCE_S) - 1 for time_s in times_s)
+        return [self._features[max(0, place)] for place in places]
+
+    def clear(self) -> None:
+        self._times_s.clear()
+        self._features.clear()
+
+    def __len__(self) -> int:
+        return len(self._times_s)
+
+    @property
+    def start_s(self) -> float:
+        """When the oldest kept frame begins."""
+        return self._times_s[0]
+
+    @property
+    def end_s(self) -> float:
+        """When the newest frame leaves the screen, as far as the frames before it tell."""
+        gap_s = self._times_s[-1] - self._times_s[-2] if len(self) > 1 else 0.0
+        return self._times_s[-1] + gap_s
+
+
+class RollingRecogniser:
+    """An engine and the features of what it saw last.
+
+    >>> rolling = RollingRecogniser(egochef.load("outputs/run"))
+    >>> for time_s, picture in stream:
+    ...     rolling.see(time_s, picture)
+    ...     probs = rolling.probs()  # None until the shortest window is full
+    """
+
+    def __init__(self, engine: Engine, windows_s: Sequence[float] = WINDOWS_S, *, keep_s: float | None = None):
+        """
+        Args:
+            engine: what encodes and classifies.
+            windows_s: seconds that a prediction sees; several are looked at in one call.
+            keep_s: seconds of features to keep; the longest window unless windows lie further back.
+
+        Raises:
+            InputError: no windows, or one that is not positive.
+        """
+        if not windows_s or not all(0 < window_s <= 3600 for window_s in windows_s):
+            raise InputError(f"windows of {tuple(windows_s)} s: expected one or more, each above 0 and at most 3600 s")
+        self.engine = engine
+        self.windows_s = tuple(sorted(windows_s))
+        # The newest frame's own time on screen comes on top of the longest window.
+        self.ring = FeatureRing((keep_s or self.windows_s[-1]) + 1.0)
+        self._offsets_s = [window_times(window_s, engine.clip) for window_s in self.windows_s]
+
+    def see(self, time_s: float, picture: np.ndarray) -> None:
+        """Encode a frame, (H, W, 3) uint8 RGB of any size, and keep its features."""
+        crop = eval_crop(picture[None], self.engine.clip)  # (1, S, S, 3)
+        self.keep(time_s, self.engine.encode(crop[None])[0, 0])
+
+    def keep(self, time_s: float, features: Tensor) -> None:
+        """Keep features (D,) that were encoded elsewhere."""
+        self.ring.add(time_s, features)
+
+    def forget(self) -> None:
+        """Begin anew: what comes next does not follow what was."""
+        self.ring.clear()
+
+    def probs(self, middle_s: float | None = None) -> Probs | None:
+        """What the windows see.
+
+        Args:
+            middle_s: None for windows that end with the newest frame, else all lie around this moment.
+
+        Returns:
+            The mean over the windows that are filled, each weighed by how sure it is; None where not even the shortest
+            is filled.
+        """
+        windows = self.filled(middle_s)
+        if not windows:
+            return None
+        times = [start_s + self._offsets_s[place] for place, start_s in windows]
+        features = torch.stack([torch.stack(self.ring.at(each)) for each in times])  # (W, T, D)
+        logits = self.engine.classify(features)
+        verb, noun = logits.verb.softmax(1).cpu().numpy(), logits.noun.softmax(1).cpu().numpy()  # (W, V), (W, N)
+        weights = (verb.max(1) * noun.max(1)) ** SURENESS_POWER  # (W,)
+        weights /= weights.sum()
+        return Probs(weights @ verb, weights @ noun)
+
+    def filled(self, middle_s: float | None = None) -> list[tuple[int, float]]:
+        """The windows that the kept frames fill: (place in `windows_s`, start in seconds)."""
+        if not len(self.ring):
+            return []
+        end_s, slack_s = self.ring.end_s, 0.5 / self.engine.clip.num_frames
+        found = []
+        for place, window_s in enumerate(self.windows_s):
+            start_s = end_s - window_s if middle_s is None else middle_s - window_s / 2
+            if start_s >= self.ring.start_s - slack_s * window_s and start_s + window_s <= end_s + slack_s * window_s:
+                found.append((place, start_s))
+        return found
+
+
+def window_times(window_s: float, clip: ClipSpec) -> np.ndarray:
+    """Times (T,) in [0, window_s) that evaluation would take of a segment of this length."""
+    candidates_s = candidate_times(0.0, window_s, clip.grid)  # (K,)
+    return candidates_s[view_places(len(candidates_s), clip.num_frames, 1)[0]]  # (T,)

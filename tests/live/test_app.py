@@ -1,0 +1,407 @@
+"""`egochef live` as a whole: real processes, real streams, real keys on a real screen."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import need
+from numbered import write_numbered
+from streams import MjpegServer, ffmpeg, wait_for
+
+from egochef.cli.main import main
+from egochef.clip import ClipSpec
+from egochef.deploy.backends import load_engine
+from egochef.errors import InputError
+from egochef.inference.smoothing import Smoothing
+from egochef.live.app import LiveOptions, run_live
+from egochef.live.sources import open_source
+from egochef.model.checkpoint import Checkpoint, save_checkpoint
+from egochef.model.recogniser import ModelConfig, Recogniser
+from egochef.taxonomy import Taxonomy
+from egochef.video.decode import decode_at, iter_frames
+from egochef.video.encode import write_video
+
+CLIP = ClipSpec(num_frames=4, image_size=32, resize_size=36)
+TAXONOMY = Taxonomy(("open", "close", "take"), ("drawer", "pan", "cup", "tap"))
+CALM = Smoothing(tau_s=0.0, threshold=0.0)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(0)
+    recogniser = Recogniser(ModelConfig("efficientnet_lite0", hidden_size=8, num_verbs=3, num_nouns=4)).eval()
+    path = tmp_path_factory.mktemp("live") / "x.safetensors"
+    save_checkpoint(path, recogniser, Checkpoint(recogniser.config, CLIP, TAXONOMY, "toy", "none"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint):
+    return load_engine(checkpoint, backend="torch", device="cpu", precision="fp32")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """Three seconds at 20 frames a second."""
+    return write_numbered(tmp_path_factory.mktemp("videos") / "three.mp4", 60, fps=20, size_px=(128, 96))
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def states_of(report):
+    states = report["states"] if isinstance(report, dict) else report.states
+    return [state for _, state, _ in states]
+
+
+@contextmanager
+def live(checkpoint, camera, *words, environment=None):
+    """`egochef live` in a process of its own; killed at the end if it still runs."""
+    command = [sys.executable, "-m", "egochef", "live", "--checkpoint", checkpoint, "--camera", camera, "--json"]
+    command += ["--backend", "torch", "--device", "cpu", "--window", "0.5", "1", *words]
+    environment = {**(environment or os.environ), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [str(word) for word in command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ends(process, deadline_s=120.0):
+    """(exit code, its report or None, what it said on standard error)."""
+    out, errors = process.communicate(timeout=deadline_s)
+    return process.returncode, json.loads(out) if out else None, errors
+
+
+def num_lines(path):
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+# In order
+
+
+def test_every_frame_of_a_file_in_order(engine, video, tmp_path):
+    log = tmp_path / "out" / "log.jsonl"
+    options = LiveOptions(windows_s=(1.0,), smoothing=CALM, headless=True, log=log)
+    report = run_live(engine, open_source(str(video), fast=True), options)
+    assert (report.num_captured, report.num_encoded, report.num_dropped) == (60, 60, 0)
+    assert states_of(report) == ["starting", "live", "stopped"] and report.states[-1][2] == "the file ended"
+    lines = lines_of(log)
+    assert report.num_predictions == len(lines) and 38 <= len(lines) <= 45  # a second to fill the window
+    assert report.fault is None and report.log == str(log) and report.recordings == []
+    assert np.allclose(np.diff([line["time_s"] for line in lines]), 0.05, atol=0.002)
+    for line in lines[5::10]:  # each is what the clip of the same second gives
+        stop_s = line["time_s"] + 0.05
+        times = stop_s - 1.0 + (np.arange(4) * 12 + 6.5) / 48  # the middle view's places among 48 candidates
+        verb, noun = engine.recognise(decode_at(video, times).frames)
+        assert line["verb"] == TAXONOMY.verbs[verb.argmax()] and line["verb_prob"] == pytest.approx(
+            verb.max(), abs=2e-5
+        )
+        assert line["noun"] == TAXONOMY.nouns[noun.argmax()] and line["noun_prob"] == pytest.approx(
+            noun.max(), abs=2e-5
+        )
+        assert line["shown"] == line["action"] == line["action_top5"][0][0]
+        assert line["latency_ms"] > 0 and line["screen_ms"] is None and line["session"] == 0
+
+
+def test_skipped_frames_are_shown_and_not_encoded(engine, video, tmp_path):
+    recorded = tmp_path / "out.mp4"
+    options = LiveOptions(windows_s=(0.5,), headless=True, record=recorded, skip_frames=2)
+    report = run_live(engine, open_source(str(video), fast=True), options)
+    assert (report.num_captured, report.num_encoded, report.num_dropped, report.num_shown) == (60, 20, 0, 60)
+    times = [time_s for time_s, _ in iter_frames(recorded)]
+    assert 0 < len(times) <= 60 and times[-1] <= 2.96, "on the file's own clock"
+
+
+def test_csv_and_what_is_refused(engine, video, tmp_path):
+    log = tmp_path / "log.csv"
+    run_live(engine, open_source(str(video), fast=True), LiveOptions(windows_s=(1.0,), headless=True, log=log))
+    header, *rows = log.read_text().splitlines()
+    assert header.startswith("at,time_s,verb,") and header.endswith("latency_ms,screen_ms,session") and len(rows) > 30
+    before = log.read_bytes()
+    for path, message in (
+        (log, "exists already and is kept"),
+        (tmp_path / "log.txt", "one that ends in .jsonl or .csv"),
+        (log / "x" / "log.jsonl", "cannot be written"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run_live(engine, open_source(str(video), fast=True), LiveOptions(headless=True, log=path))
+    assert log.read_bytes() == before
+    with pytest.raises(InputError, match="--skip-frames -1"):
+        LiveOptions(skip_frames=-1)
+
+
+def test_nothing_is_left_where_nothing_was_seen(engine, tmp_path):
+    log, recorded = tmp_path / "log.jsonl", tmp_path / "out.mp4"
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video at all")
+    with pytest.raises(InputError, match=r"broken.mp4"):
+        run_live(engine, open_source(str(broken)), LiveOptions(headless=True, log=log, record=recorded))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.mp4"]
+
+
+# As it comes
+
+
+def test_a_file_at_its_own_rate(engine, video):
+    report = run_live(engine, open_source(str(video)), LiveOptions(windows_s=(0.5,), headless=True))
+    assert states_of(report) == ["starting", "live", "stopped"]
+    assert report.num_captured == 60 and report.seconds > 2.5
+    assert report.num_encoded + report.num_dropped == 60 and report.num_encoded > 1
+    assert report.latency.median_ms > 0 and report.screen_latency is None
+
+
+@pytest.mark.slow
+def test_a_stream_that_stalls_closes_and_returns(checkpoint, tmp_path):
+    log, recorded = tmp_path / "log.jsonl", tmp_path / "out.mp4"
+    with (
+        MjpegServer(fps=15.0) as server,
+        live(checkpoint, server.url, "--headless", "--log", log, "--record", recorded) as process,
+    ):
+        wait_for(lambda: num_lines(log) > 5, "predictions")
+        server.stall()
+        time.sleep(1.5)  # longer than without signal, and what was on its way has arrived
+        stalled = num_lines(log)
+        time.sleep(1.0)
+        assert num_lines(log) == stalled, "predictions of a frozen picture"
+        server.flow()
+        wait_for(lambda: num_lines(log) > stalled + 5, "predictions after the stall")
+        server.close()
+        time.sleep(2.0)
+        closed = num_lines(log)
+        server.open()
+        wait_for(lambda: num_lines(log) > closed + 5, "predictions after the reconnection")
+        process.send_signal(signal.SIGINT)
+        code, report, errors = ends(process)
+    assert code == 0, errors
+    states = states_of(report)
+    assert states[:4] == ["starting", "live", "no signal", "live"] and states[-1] == "stopped"
+    assert "reconnecting" in states[4:] and "no signal: " not in errors and "no signal (" in errors
+    sessions = [line["session"] for line in lines_of(log)]
+    assert sessions == sorted(sessions) and sessions[0] == 0 and sessions[-1] >= 1
+    times = [time_s for time_s, _ in iter_frames(recorded)]
+    assert times[-1] > 5 and max(np.diff(times)) < 5, "the recording shows the time without a signal too"
+    assert report["recordings"] == [str(recorded)]
+
+
+@pytest.mark.slow
+def test_a_fifo_whose_writer_ends_and_comes_back(checkpoint, video, tmp_path):
+    need(os.name == "posix", "fifos")
+    fifo, log = tmp_path / "camera", tmp_path / "log.jsonl"
+    os.mkfifo(fifo)
+    write = ("-re", "-i", video, "-c:v", "mpeg2video", "-q:v", "3", "-f", "mpegts", fifo)
+    with live(checkpoint, fifo, "--headless", "--log", log) as process:
+        with ffmpeg(*write) as writer:
+            wait_for(lambda: num_lines(log) > 5, "predictions")
+            writer.wait(60)
+        first = num_lines(log)
+        with ffmpeg(*write):
+            wait_for(lambda: num_lines(log) > first + 5, "predictions from the second writer")
+            process.send_signal(signal.SIGTERM)
+            code, report, errors = ends(process)
+    assert code == 0, errors
+    states = states_of(report)
+    assert states[:2] == ["starting", "live"] and states[-1] == "stopped" and "reconnecting" in states
+    assert {line["session"] for line in lines_of(log)} == {0, 1}
+
+
+def test_a_file_that_breaks_in_the_middle(checkpoint, tmp_path):
+    """What was seen until then is in the log and in the recording; the exit code says that it was no good end."""
+    whole = write_numbered(
+        tmp_path / "whole.mp4", 80, fps=20, size_px=(128, 96), container_options={"movflags": "faststart"}
+    )
+    video = tmp_path / "cut.mp4"
+    video.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    log, recorded = tmp_path / "log.jsonl", tmp_path / "out.mp4"
+    with live(checkpoint, video, "--headless", "--log", log, "--record", recorded) as process:
+        code, report, errors = ends(process)
+    assert code == 1 and errors.splitlines()[-1].startswith("egochef: ") and "cut.mp4" in errors.splitlines()[-1]
+    assert states_of(report) == ["starting", "live", "stopped"] and report["fault"]
+    assert num_lines(log) > 5
+    assert len(list(iter_frames(recorded))) > 5
+
+
+def test_ctrl_c_leaves_a_recording_that_plays(checkpoint, video, tmp_path):
+    log, recorded = tmp_path / "log.jsonl", tmp_path / "out.mp4"
+    with live(checkpoint, video, "--loop", "--headless", "--log", log, "--record", recorded) as process:
+        wait_for(lambda: num_lines(log) > 15, "predictions")
+        process.send_signal(signal.SIGINT)
+        code, report, errors = ends(process)
+    assert code == 0, errors
+    frames = list(iter_frames(recorded))
+    assert len(frames) > 10 and frames[0][1].shape == (360, 480, 3)
+    lines = lines_of(log)
+    assert report["num_predictions"] == len(lines)
+    assert all(line["screen_ms"] is None or line["screen_ms"] >= line["latency_ms"] for line in lines)
+    assert report["screen_latency"]["p95_ms"] >= report["screen_latency"]["median_ms"] > 0
+
+
+# On the screen
+
+
+@pytest.fixture(scope="module")
+def two_colours(tmp_path_factory):
+    """Red on the left, blue on the right: which side is which can be seen."""
+    path = tmp_path_factory.mktemp("colours") / "two.mp4"
+    picture = np.zeros((360, 640, 3), np.uint8)
+    picture[:, :320, 0], picture[:, 320:, 2] = 220, 220
+    with write_video(path, rate=Fraction(20)) as writer:
+        for _ in range(40):
+            writer.add(picture)
+    return path
+
+
+@pytest.mark.slow
+def test_keys_on_a_screen(checkpoint, two_colours, screen, tmp_path):
+    """Every key does what the help says; looked at as pixels, and as files."""
+    need(find_spec("pygame") is not None, "pygame-ce")
+    environment = {**screen.environment, "PWD": str(tmp_path)}
+    command = ["--loop", "--threshold", "0.1", "--out", tmp_path / "keys"]
+    with live(checkpoint, two_colours, *command, environment=environment) as process:
+        window = screen.window(process)
+        assert "two.mp4" in screen.title(window)
+        left, top, width, height = screen.place(window)
+        probes = [(top + height // 2, left + width * part // 8) for part in (3, 5)]  # where nothing is drawn
+
+        def colours(picture):
+            return ["RGB"[int(picture[place].argmax())] if picture[place].max() > 120 else "-" for place in probes]
+
+        screen.wait_for(lambda picture: colours(picture) == ["R", "B"])
+        screen.press("m")
+        screen.wait_for(lambda picture: colours(picture) == ["B", "R"])
+        screen.press("m")
+        screen.wait_for(lambda picture: colours(picture) == ["R", "B"])
+        middle = (
+            slice(top + height // 2 - 20, top + height // 2 + 20),
+            slice(left + width // 3, left + 2 * width // 3),
+        )
+        bare = screen.picture()[middle].astype(int)
+        screen.press("h")
+        screen.wait_for(lambda picture: np.abs(picture[middle] - bare).mean() > 20)  # the help lies over it
+        screen.press("h")
+        screen.wait_for(lambda picture: np.abs(picture[middle] - bare).mean() < 5)
+
+        screen.press("s")
+        (shot,) = wait_for(lambda: list((tmp_path / "keys").glob("egochef-*.png")), "a screenshot")
+        screen.press("r")
+        (recorded,) = wait_for(lambda: list((tmp_path / "keys").glob("*.mp4")), "a recording")
+        time.sleep(1.0)
+        screen.press("r")
+        wait_for(lambda: is_whole(recorded), "the recording's end")
+        assert len(list(iter_frames(recorded))) > 3
+
+        screen.press("space")
+        time.sleep(1.0)
+        for _ in range(3):
+            screen.press("plus")
+        screen.press("minus")
+        screen.press("space")
+        time.sleep(0.5)
+        screen.press("q")
+        code, report, errors = ends(process)
+    assert code == 0, errors
+    assert report["recordings"] == [str(recorded)] and report["num_shown"] > 20
+    from PIL import Image
+
+    assert Image.open(shot).size == (640, 360)
+
+
+def is_whole(path):
+    try:
+        return list(iter_frames(path))
+    except InputError:
+        return None
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--camera", "7"], "camera"),
+        (["--camera", "http://127.0.0.1:9/video"], "http://127.0.0.1:9/video"),
+        (["--camera", "nowhere.mp4"], "nowhere.mp4: no such file"),
+        (["--num-frames", "16"], "takes 4 frames"),
+        (["--window", "0"], "above 0"),
+        (["--threshold", "2"], "threshold is 2.0"),
+        (["--fp16", "--precision", "bf16"], "--fp16 and --precision bf16: give one of them"),
+        (["--record", "out.avi"], "ends in .mp4"),
+        (["--record", "there.mp4"], "exists already and is kept"),
+        (["--log", "there.mp4/log.jsonl"], "cannot be written"),
+        (["--camera", "sound.wav"], "sound.wav"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line(checkpoint, video, tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    Path("there.mp4").write_bytes(b"kept")
+    Path("sound.wav").write_bytes(
+        b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data\0\0\0\0"
+    )
+    camera = [] if "--camera" in words else ["--camera", str(video)]
+    code = main(
+        [
+            "live",
+            "--checkpoint",
+            str(checkpoint),
+            "--backend",
+            "torch",
+            "--device",
+            "cpu",
+            "--headless",
+            *camera,
+            *words,
+        ]
+    )
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert code == 1 and error.startswith("egochef: ") and message in error
+    assert Path("there.mp4").read_bytes() == b"kept"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sound.wav", "there.mp4"]
+
+
+def test_a_display_that_is_not_there(checkpoint, video, monkeypatch, capsys):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    code = main(["live", "--checkpoint", str(checkpoint), "--backend", "torch", "--camera", str(video)])
+    assert code == 1 and "use --headless" in capsys.readouterr().err
+
+
+def test_a_checkpoint_without_class_names(checkpoint, video, tmp_path, capsys):
+    import safetensors.torch
+
+    tensors = safetensors.torch.load_file(checkpoint)
+    with safetensors.safe_open(checkpoint, framework="pt") as file:
+        header = json.loads(file.metadata()["egochef"])
+    del header["verbs"]
+    bare = tmp_path / "bare.safetensors"
+    safetensors.torch.save_file(tensors, bare, metadata={"egochef": json.dumps(header)})
+    assert main(["live", "--checkpoint", str(bare), "--camera", str(video), "--headless"]) == 1
+    assert "bare.safetensors: damaged header (KeyError('verbs'))" in capsys.readouterr().err
+
+
+def test_the_report_is_plain(engine, video):
+    report = run_live(engine, open_source(str(video), fast=True), LiveOptions(headless=True))
+    assert json.loads(json.dumps(dataclasses.asdict(report)))["num_captured"] == 60
