@@ -156,6 +156,9 @@ def test_int8_is_close_and_needs_pictures(checkpoint, ek100_clips):
         ours, theirs = exact.encode(frames).flatten(), rough.encode(frames).flatten()
         assert torch.nn.functional.cosine_similarity(ours, theirs, dim=0) > 0.95
         assert (ours - theirs).abs().max() > 1e-4, "it is another computation"
+        features = exact.encode(frames)
+        heads = [engine.classify(features).verb for engine in (exact, rough)]
+        assert (heads[0] - heads[1]).abs().max() < 0.05
 
 
 @pytest.mark.parametrize(

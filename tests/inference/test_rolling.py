@@ -47,7 +47,7 @@ class Counting:
 
     def __init__(self, engine):
         self.engine, self.clip, self.taxonomy, self.device = engine, engine.clip, engine.taxonomy, engine.device
-        self.name, self.classify = engine.name, engine.classify
+        self.name, self.classify, self.overlaps = engine.name, engine.classify, engine.overlaps
         self.num_encoded = 0
 
     def encode(self, frames):
@@ -80,7 +80,7 @@ def test_a_window_equals_the_clip_of_its_interval(engine, video):
 
 
 def test_several_windows_count_by_how_sure_they_are(engine, video):
-    rolling = RollingRecogniser(engine, [0.5, 1.0, 2.0])
+    rolling = RollingRecogniser(engine, [0.5, 1.0, 2.0], refresh_s=0.0)
     for time_s, picture in iter_frames(video, stop_s=2.6):
         rolling.see(time_s, picture)
     stop_s = rolling.ring.end_s
@@ -90,6 +90,31 @@ def test_several_windows_count_by_how_sure_they_are(engine, video):
     for kind in (0, 1):
         expected = np.average([clip[kind] for clip in each], axis=0, weights=sure)
         assert np.abs(probs[kind] - expected).max() < 1e-5
+
+
+def test_windows_take_turns_and_no_answer_gets_old(engine, video):
+    looked_at = []
+
+    class Watched(Counting):
+        def __init__(self):
+            super().__init__(engine)
+            self.classify = self._classify
+
+        def _classify(self, features):
+            looked_at.append(len(features))
+            return self.engine.classify(features)
+
+    for fps, most in ((50.0, 1), (8.0, 3)):  # three windows: a camera's rate, and one so slow that all are looked at
+        rolling = RollingRecogniser(Watched(), [0.5, 1.0, 2.0], refresh_s=0.1)
+        features = engine.encode(torch.zeros(1, 1, 64, 64, 3, dtype=torch.uint8))[0, 0]
+        for number in range(int(4 * fps)):
+            rolling.keep(number / fps, features)
+            looked_at.clear()
+            rolling.probs()
+            if number > 3 * fps:
+                assert looked_at == [most]
+                ends = [answer.end_s for answer in rolling._answers.values()]
+                assert len(ends) == 3 and rolling.ring.end_s - min(ends) < 0.1 + 1e-6
 
 
 def test_windows_around_a_moment(engine, video):

@@ -86,7 +86,7 @@ BELONGS_TO = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=("data", "train", "live"), help="what to measure")
     parser.add_argument(
-        "--rounds", type=int, metavar="N", help="turns of all; medians count (default: data 3, train 2, live 15)"
+        "--rounds", type=int, metavar="N", help="turns of all; medians count (default: data 3, train 2, live 9)"
     )
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="keep kitchens and stores there, and use them again if they are there"
@@ -115,7 +115,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="some of torch, torch-compiled, torch-bf16, onnx, onnx-int8, openvino, openvino-bf16, openvino-int8 "
         "(default: all)",
     )
-    live.add_argument("--seconds", type=float, metavar="S", help="that each end-to-end run takes (default: 10)")
+    live.add_argument("--seconds", type=float, metavar="S", help="that each end-to-end run takes (default: 8)")
     add_json(parser)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from egochef.clip import ClipSpec
 from egochef.data.sampling import centre_times
 from egochef.data.transforms import eval_crop
-from egochef.deploy.onnx_files import pair_at, quantise_encoder, write_onnx_pair
+from egochef.deploy.onnx_files import pair_at, quantise_encoder, quantise_head, write_onnx_pair
 from egochef.engines.engine import Engine
 from egochef.engines.onnx_engine import RUNTIMES, OnnxEngine, OnnxPair, has_runtime, read_about
 from egochef.engines.torch_engine import load
@@ -74,7 +74,7 @@ def load_engine(
         raise InputError(f'backend {backend!r} is not installed here: pip install "egochef[{backend}]"')
     pair = onnx_pair(Path(checkpoint))
     if precision == "int8":
-        pair = _int8_pair(pair, calibrate)
+        pair = _int8_pair(pair, calibrate, backend)
     return OnnxEngine(pair, backend=backend, precision="fp32" if precision in ("auto", "int8") else precision)
 
 
@@ -100,7 +100,7 @@ def onnx_pair(checkpoint: Path) -> OnnxPair:
     return write_onnx_pair(load(checkpoint, device="cpu", precision="fp32"), output, checkpoint=sha256)
 
 
-def _int8_pair(pair: OnnxPair, videos: Sequence[Path]) -> OnnxPair:
+def _int8_pair(pair: OnnxPair, videos: Sequence[Path], backend: str) -> OnnxPair:
     if not videos:
         raise InputError(
             "int8 needs to see pictures like those to come: --calibrate VIDEO ... (a minute of your camera will do)"
@@ -108,10 +108,14 @@ def _int8_pair(pair: OnnxPair, videos: Sequence[Path]) -> OnnxPair:
     clip, _, _ = read_about(pair.encoder)
     crops = calibration_crops(videos, clip)
     output = pair.encoder.with_name(f"{pair.encoder.stem}-int8-{zlib.crc32(crops.numpy().tobytes()):08x}.onnx")
-    if output.is_file():
-        return OnnxPair(output, pair.head)
-    log.info("quantising the encoder on %d frames of %s, once", len(crops), ", ".join(path.name for path in videos))
-    return quantise_encoder(pair, crops, output)
+    if not output.is_file():
+        log.info("quantising on %d frames of %s, once", len(crops), ", ".join(path.name for path in videos))
+        quantise_encoder(pair, crops, output)
+    quantised = OnnxPair(output, pair.head)
+    if backend != "onnx":  # OpenVINO has no LSTM of eight bits
+        return quantised
+    head = pair.head.with_name(f"{pair.head.stem}-int8.onnx")
+    return OnnxPair(output, head) if head.is_file() else quantise_head(quantised, head)
 
 
 def calibration_crops(videos: Sequence[Path], clip: ClipSpec) -> Tensor:

@@ -165,6 +165,23 @@ def quantise_encoder(pair: OnnxPair, crops: Tensor, output: Path) -> OnnxPair:
     return OnnxPair(output, pair.head)
 
 
+def quantise_head(pair: OnnxPair, output: Path) -> OnnxPair:
+    """The same pair with a head whose LSTM has eight-bit weights (dynamic: activations are quantised as they come).
+
+    Only onnxruntime runs it.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with atomic_path(output) as temporary:
+        quantize_dynamic(
+            pair.head, temporary, op_types_to_quantize=["LSTM"], per_channel=True, weight_type=QuantType.QInt8
+        )
+    return OnnxPair(pair.encoder, output)
+
+
 def _metadata(engine: TorchEngine, about: dict[str, str]) -> str:
     taxonomy = engine.taxonomy
     return json.dumps({**about, "clip": to_dict(engine.clip), "verbs": taxonomy.verbs, "nouns": taxonomy.nouns})

@@ -24,6 +24,8 @@ class Engine(Protocol):
     """where features are kept"""
     name: str
     """for people: what runs it, where and in which precision"""
+    overlaps: bool
+    """whether `encode` and `classify` may run at once, in two threads, and gain by it"""
 
     def encode(self, frames: Tensor) -> Tensor:
         """Cropped frames (B, T, S, S, 3) uint8 -> features (B, T, D) float32."""

@@ -45,6 +45,8 @@ def has_runtime(backend: str) -> bool:
 class OnnxEngine:
     """A pair of ONNX files in a runtime; see `engines.engine.Engine`."""
 
+    overlaps = True
+
     def __init__(self, pair: OnnxPair, *, backend: str = "onnx", precision: str = "fp32"):
         """
         Args:
@@ -64,7 +66,8 @@ class OnnxEngine:
         self.device = torch.device("cpu")
         self.name = f"{RUNTIMES[backend]} cpu {about['precision'] if about['precision'] != 'fp32' else precision}"
         opened = _open_onnxruntime if backend == "onnx" else _open_openvino
-        self._encoder, self._head = opened(pair.encoder, precision), opened(pair.head, precision)
+        # The LSTM's steps are too small to share out: a second thread would take more from the encoder than it gives.
+        self._encoder, self._head = opened(pair.encoder, precision, num_cpus()), opened(pair.head, precision, 1)
 
     def encode(self, frames: Tensor) -> Tensor:
         """Cropped frames (B, T, S, S, 3) uint8 -> features (B, T, D) float32."""
@@ -100,27 +103,27 @@ def read_about(path: Path) -> tuple[ClipSpec, Taxonomy, dict[str, str]]:
         raise InputError(f"{path}: not a whole ONNX model of EgoChef's ({error}). Export it again.") from None
 
 
-def _open_onnxruntime(path: Path, precision: str) -> Run:
+def _open_onnxruntime(path: Path, precision: str, num_threads: int) -> Run:
     import onnxruntime
 
     if precision != "fp32":
         raise InputError(f"precision {precision!r} with onnxruntime on a processor: expected fp32 or int8")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_cpus()
+    options.intra_op_num_threads = num_threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the picture is drawn meanwhile
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda value: session.run(None, {name: value})
 
 
-def _open_openvino(path: Path, precision: str) -> Run:
+def _open_openvino(path: Path, precision: str, num_threads: int) -> Run:
     import openvino
 
     kind = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}.get(precision)
     if kind is None:
         raise InputError(f"precision {precision!r} with OpenVINO: expected fp32, bf16 or int8")
     core = openvino.Core()
-    settings = {"INFERENCE_NUM_THREADS": num_cpus(), "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": kind}
+    settings = {"INFERENCE_NUM_THREADS": num_threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": kind}
     model = core.compile_model(str(path), "CPU", settings)
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise InputError("precision 'bf16' with OpenVINO: this processor has none. Use fp32 or int8.")

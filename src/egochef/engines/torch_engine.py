@@ -29,6 +29,9 @@ class TorchEngine:
     >>> engine.taxonomy.verbs[verb.argmax()]
     """
 
+    overlaps = False
+    """two threads that compute share one device, or start as many threads each as there are processors"""
+
     def __init__(
         self,
         recogniser: Recogniser,

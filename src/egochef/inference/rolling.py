@@ -21,6 +21,8 @@ from egochef.errors import InputError
 
 WINDOWS_S = (1.0, 2.0, 4.0)
 """lengths of the windows that are looked at together: actions are of all lengths"""
+REFRESH_S = 0.1
+"""of a stream, at the rate of a camera each prediction looks at one window anew, in turn, and no answer gets older"""
 SURENESS_POWER = 3
 """a window weighs by this power of its best action's probability: the one that fits the action is the surest"""
 TIME_TOLERANCE_S = 1e-3
@@ -34,6 +36,17 @@ class Probs(NamedTuple):
     """(V,) float32"""
     noun: np.ndarray
     """(N,) float32"""
+
+
+class _Answer(NamedTuple):
+    """What one window showed."""
+
+    end_s: float
+    """of the ring, when it was looked at"""
+    verb: np.ndarray
+    """(V,) probabilities"""
+    noun: np.ndarray
+    """(N,) probabilities"""
 
 
 class FeatureRing:
@@ -92,12 +105,21 @@ class RollingRecogniser:
     ...     probs = rolling.probs()  # None until the shortest window is full
     """
 
-    def __init__(self, engine: Engine, windows_s: Sequence[float] = WINDOWS_S, *, keep_s: float | None = None):
+    def __init__(
+        self,
+        engine: Engine,
+        windows_s: Sequence[float] = WINDOWS_S,
+        *,
+        keep_s: float | None = None,
+        refresh_s: float = REFRESH_S,
+    ):
         """
         Args:
             engine: what encodes and classifies.
-            windows_s: seconds that a prediction sees; several are looked at in one call.
+            windows_s: seconds that a prediction sees.
             keep_s: seconds of features to keep; the longest window unless windows lie further back.
+            refresh_s: how old a window's answer may get before it is looked at again; with each prediction at least the
+                oldest is. 0 looks at all of them every time.
 
         Raises:
             InputError: no windows, or one that is not positive.
@@ -108,12 +130,18 @@ class RollingRecogniser:
         self.windows_s = tuple(sorted(windows_s))
         # The newest frame's own time on screen comes on top of the longest window.
         self.ring = FeatureRing((keep_s or self.windows_s[-1]) + 1.0)
+        self.refresh_s = refresh_s
+        self._answers: dict[int, _Answer] = {}  # by place in windows_s
         self._offsets_s = [window_times(window_s, engine.clip) for window_s in self.windows_s]
 
     def see(self, time_s: float, picture: np.ndarray) -> None:
         """Encode a frame, (H, W, 3) uint8 RGB of any size, and keep its features."""
+        self.keep(time_s, self.encode(picture))
+
+    def encode(self, picture: np.ndarray) -> Tensor:
+        """Features (D,) of a frame, (H, W, 3) uint8 RGB of any size; keeps nothing."""
         crop = eval_crop(picture[None], self.engine.clip)  # (1, S, S, 3)
-        self.keep(time_s, self.engine.encode(crop[None])[0, 0])
+        return self.engine.encode(crop[None])[0, 0]
 
     def keep(self, time_s: float, features: Tensor) -> None:
         """Keep features (D,) that were encoded elsewhere."""
@@ -122,6 +150,7 @@ class RollingRecogniser:
     def forget(self) -> None:
         """Begin anew: what comes next does not follow what was."""
         self.ring.clear()
+        self._answers.clear()
 
     def probs(self, middle_s: float | None = None) -> Probs | None:
         """What the windows see.
@@ -133,16 +162,23 @@ class RollingRecogniser:
             The mean over the windows that are filled, each weighed by how sure it is; None where not even the shortest
             is filled.
         """
-        windows = self.filled(middle_s)
+        windows = dict(self.filled(middle_s))  # place -> start, seconds
         if not windows:
             return None
-        times = [start_s + self._offsets_s[place] for place, start_s in windows]
+        due = self._due(list(windows)) if middle_s is None else list(windows)
+        times = [windows[place] + self._offsets_s[place] for place in due]
         features = torch.stack([torch.stack(self.ring.at(each)) for each in times])  # (W, T, D)
         logits = self.engine.classify(features)
-        verb, noun = logits.verb.softmax(1).cpu().numpy(), logits.noun.softmax(1).cpu().numpy()  # (W, V), (W, N)
-        weights = (verb.max(1) * noun.max(1)) ** SURENESS_POWER  # (W,)
-        weights /= weights.sum()
-        return Probs(weights @ verb, weights @ noun)
+        verbs, nouns = (each.softmax(1).cpu().numpy() for each in logits)  # (W, V), (W, N)
+        for place, verb, noun in zip(due, verbs, nouns, strict=True):
+            self._answers[place] = _Answer(self.ring.end_s, verb, noun)
+        return _weighed([self._answers[place] for place in windows])
+
+    def _due(self, places: list[int]) -> list[int]:
+        """The windows without an answer or with one that is too old; at least the one with the oldest."""
+        seen_s = {place: self._answers[place].end_s if place in self._answers else -np.inf for place in places}
+        latest_s = self.ring.end_s - self.refresh_s
+        return [place for place in places if seen_s[place] <= latest_s] or [min(places, key=lambda at: seen_s[at])]
 
     def filled(self, middle_s: float | None = None) -> list[tuple[int, float]]:
         """The windows that the kept frames fill: (place in `windows_s`, start in seconds)."""
@@ -161,3 +197,11 @@ def window_times(window_s: float, clip: ClipSpec) -> np.ndarray:
     """Times (T,) in [0, window_s) that evaluation would take of a segment of this length."""
     candidates_s = candidate_times(0.0, window_s, clip.grid)  # (K,)
     return candidates_s[view_places(len(candidates_s), clip.num_frames, 1)[0]]  # (T,)
+
+
+def _weighed(answers: Sequence[_Answer]) -> Probs:
+    """The mean of the windows' probabilities, each weighed by how sure it is."""
+    verb, noun = np.stack([each.verb for each in answers]), np.stack([each.noun for each in answers])  # (W, V), (W, N)
+    weights = (verb.max(1) * noun.max(1)) ** SURENESS_POWER  # (W,)
+    weights /= weights.sum()
+    return Probs(weights @ verb, weights @ noun)

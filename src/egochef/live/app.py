@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 SHOW_EVERY_S = 0.045
 """a picture that nothing was seen with yet is shown after so long: recognition is slower than the camera then"""
+MOST_SHOWN_PER_S = 40
+"""pictures; a camera at 30 a second is shown whole"""
 IDLE_S = 0.1
 """the screen is drawn again after so long where nothing comes"""
 WINDOW_PX = 960, 540
@@ -153,6 +155,7 @@ class _Run:
         self.fault: str | None = None
         self._watcher: Watcher | None = None
         self._predicted_at = (0.0, 0.0)
+        self._shown_at = 0.0
 
     # Two ways to go through a source
 
@@ -165,6 +168,7 @@ class _Run:
             while self._goes_on():
                 wake.wait(self._patience_s())
                 wake.clear()
+                self._hold_back()
                 self._show(watcher.fetch(), self.capture.newest(0, 0))
             self._show(watcher.fetch(), self.capture.newest(0, 0))
 
@@ -178,7 +182,7 @@ class _Run:
                 return
             seen = []
             if (frame.number - 1) % (self.options.skip_frames + 1) == 0:
-                seen = [self.recognition.see(frame)]
+                seen = [self.recognition.see([self.recognition.encode(frame)])]
                 self.watched.tick()
             self._show(seen, frame)
 
@@ -197,6 +201,10 @@ class _Run:
             self.fault = self.capture.fault
             return self.capture.source.fast  # in order: until the last frame is taken
         return True
+
+    def _hold_back(self) -> None:
+        """No screen shows more pictures than this, and drawing them would take time from recognition."""
+        time.sleep(max(0.0, self._shown_at + 1 / MOST_SHOWN_PER_S - time.perf_counter()))
 
     def _patience_s(self) -> float:
         return SHOW_EVERY_S if self.capture.state is State.LIVE and not self.view.is_paused else IDLE_S
@@ -257,7 +265,7 @@ class _Run:
             picture = compose(view, time.perf_counter())
             if outputs.window is not None:
                 outputs.window.show(picture)
-            shown_at = time.perf_counter()
+            shown_at = self._shown_at = time.perf_counter()
             self.shown.tick()
             fault = outputs.record(picture, view.now_s if self.capture.source.fast else shown_at)
             if fault is not None:
@@ -277,7 +285,7 @@ class _Run:
         if state is not State.LIVE:
             view.prediction = None
         for each in seen:
-            self.num_encoded += 1
+            self.num_encoded += each.num_encoded
             self.latency.add(each.done_at - each.frame.captured_at)
             view.prediction = each.prediction
             view.timeline.add(each.frame.time_s, each.prediction.shown if each.prediction else None)

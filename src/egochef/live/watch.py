@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 
 import torch
+from torch import Tensor
 
 from egochef.engines.engine import Engine
 from egochef.inference.prediction import Prediction
@@ -26,50 +27,66 @@ GAP_WINDOWS = 1.5
 """shortest windows without a frame, after which what was seen before says nothing about what comes"""
 WAIT_S = 0.1
 """a frame is waited for so long before looking whether to stop"""
-MOST_WAITING = 1000
-"""results that nobody fetched; older ones are let go and counted"""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A frame and what the encoder made of it."""
+
+    frame: Frame
+    features: Tensor
+    """(D,)"""
+    encode_ms: float
+    """crop and encoder"""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen with a frame."""
+    """What was seen up to a frame."""
 
     frame: Frame
     prediction: Prediction | None
     """None until the shortest window is full"""
     done_at: float
     """`time.perf_counter()` when it was known"""
+    num_encoded: int
+    """frames that were encoded for it: more than one where the windows take longer than the encoder"""
     encode_ms: float
-    """crop and encoder"""
+    """crop and encoder, of the last frame"""
     head_ms: float
     """windows, temporal model and smoothing"""
 
 
 class Recognition:
-    """A rolling recogniser and its smoothing, fed with frames one by one."""
+    """A rolling recogniser and its smoothing, fed with frames."""
 
     def __init__(self, engine: Engine, windows_s: Sequence[float], smoothing: Smoothing):
         self.rolling = RollingRecogniser(engine, windows_s)
         self.smoother = Smoother(engine.taxonomy, smoothing)
         self._session, self._last_s = -1, 0.0
 
-    def see(self, frame: Frame) -> Seen:
-        """Encode a frame and say what the windows that end with it show."""
-        if frame.session != self._session or frame.time_s - self._last_s > GAP_WINDOWS * self.rolling.windows_s[0]:
-            self.forget()
-        self._session, self._last_s = frame.session, frame.time_s
+    def encode(self, frame: Frame) -> Encoded:
+        """The first half: may run beside the second."""
         began_at = time.perf_counter()
-        self.rolling.see(frame.time_s, frame.picture)
-        encoded_at = time.perf_counter()
-        probs = self.rolling.probs()
-        prediction = None if probs is None else self.smoother.update(frame.time_s, *probs)
-        done_at = time.perf_counter()
-        return Seen(frame, prediction, done_at, 1000 * (encoded_at - began_at), 1000 * (done_at - encoded_at))
+        features = self.rolling.encode(frame.picture)
+        return Encoded(frame, features, 1000 * (time.perf_counter() - began_at))
 
-    def forget(self) -> None:
-        """What comes next does not follow what was."""
-        self.rolling.forget()
-        self.smoother.forget()
+    def see(self, encoded: Sequence[Encoded]) -> Seen:
+        """Keep frames, one or more, in order, and say what the windows that end with the last one show."""
+        began_at = time.perf_counter()
+        for each in encoded:
+            frame = each.frame
+            gap_s = frame.time_s - self._last_s
+            if frame.session != self._session or gap_s > GAP_WINDOWS * self.rolling.windows_s[0]:
+                self.rolling.forget()  # what comes does not follow what was
+                self.smoother.forget()
+            self._session, self._last_s = frame.session, frame.time_s
+            self.rolling.keep(frame.time_s, each.features)
+        probs = self.rolling.probs()
+        prediction = None if probs is None else self.smoother.update(self._last_s, *probs)
+        done_at = time.perf_counter()
+        last = encoded[-1]
+        return Seen(last.frame, prediction, done_at, len(encoded), last.encode_ms, 1000 * (done_at - began_at))
 
     def warm_up(self) -> None:
         """The first calls of a runtime take long: make them before the first picture is there."""
@@ -88,7 +105,11 @@ class Recognition:
 
 
 class Watcher:
-    """Recognition in a thread of its own, on the newest frame of a capture."""
+    """Recognition beside a capture, on its newest frame.
+
+    One thread encodes and another looks at the windows, so that a frame is encoded while the one before is thought
+    about; where an engine's two halves would get into each other's way, one thread does both in turn.
+    """
 
     def __init__(self, recognition: Recognition, capture: Capture, *, skip_frames: int, wake: Callable[[], None]):
         """
@@ -96,65 +117,95 @@ class Watcher:
             recognition: what sees.
             capture: where frames come from.
             skip_frames: only every (skip_frames + 1)-th captured frame is encoded.
-            wake: called when something was seen, from the thread.
+            wake: called when something was seen, from a thread.
         """
         self.recognition = recognition
         self.capture = capture
         self.skip_frames = skip_frames
         self.rate = Rate()
         self._wake = wake
+        self._encoded: deque[Encoded] = deque()
         self._seen: deque[Seen] = deque()
-        self._lock = threading.Lock()
-        self._stopping, self._paused, self._forget = threading.Event(), threading.Event(), threading.Event()
+        self._changed = threading.Condition()
+        self._stopping, self._paused = threading.Event(), threading.Event()
         self._crash: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="recognition", daemon=True)
+        parts = [self._encode_on]
+        if recognition.rolling.engine.overlaps:
+            parts.append(self._see_on)
+        self._threads = [threading.Thread(target=self._guarded, args=(part,), daemon=True) for part in parts]
 
     def __enter__(self) -> "Watcher":
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stopping.set()
-        self._thread.join()
+        self._stop()
+        for thread in self._threads:
+            thread.join()
 
     def fetch(self) -> list[Seen]:
-        """What was seen since the last call, in order; a fault of the thread is raised here."""
+        """What was seen since the last call, in order; a fault of a thread is raised here."""
         if self._crash is not None:
             raise self._crash
-        with self._lock:
+        with self._changed:
             seen = list(self._seen)
             self._seen.clear()
         return seen
 
     def pause(self, paused: bool) -> None:
-        """Stop looking, or look again; what comes after a pause does not follow what was before it."""
+        """Stop looking, or look again."""
         if paused:
             self._paused.set()
         else:
-            self._forget.set()
             self._paused.clear()
 
-    def _run(self) -> None:
+    # Threads
+
+    def _guarded(self, part: Callable[[], None]) -> None:
         try:
-            number = -self.skip_frames
-            while not self._stopping.is_set():
-                if self._paused.is_set():
-                    self._stopping.wait(WAIT_S)
-                    continue
-                frame = self.capture.newest(number + self.skip_frames, WAIT_S)
-                if frame is None:
-                    continue
-                if self._forget.is_set():
-                    self._forget.clear()
-                    self.recognition.forget()
-                number = frame.number
-                seen = self.recognition.see(frame)
-                self.rate.tick()
-                with self._lock:
-                    self._seen.append(seen)
-                    if len(self._seen) > MOST_WAITING:
-                        self._seen.popleft()
-                self._wake()
+            part()
         except BaseException as error:
             self._crash = error
+            self._stop()
             self._wake()
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _encode_on(self) -> None:
+        number = -self.skip_frames
+        while not self._stopping.is_set():
+            if self._paused.is_set():
+                self._stopping.wait(WAIT_S)
+                continue
+            frame = self.capture.newest(number + self.skip_frames, WAIT_S)
+            if frame is None:
+                continue
+            number = frame.number
+            encoded = self.recognition.encode(frame)
+            if len(self._threads) == 1:
+                self._see([encoded])
+            else:
+                with self._changed:
+                    self._encoded.append(encoded)
+                    self._changed.notify_all()
+
+    def _see_on(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._encoded or self._stopping.is_set())
+                encoded = list(self._encoded)
+                self._encoded.clear()
+            if not encoded:
+                return
+            self._see(encoded)
+
+    def _see(self, encoded: Sequence[Encoded]) -> None:
+        seen = self.recognition.see(encoded)
+        self.rate.tick()
+        with self._changed:
+            self._seen.append(seen)
+        self._wake()
