@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -70,6 +72,23 @@ def test_the_pair_equals_the_checkpoint_at_any_size(model, tmp_path):
             assert (here - features).abs().max() < 1e-5 * features.abs().max().clamp_min(1)
             for ours, theirs in zip(engine.classify(features), written.classify(features), strict=True):
                 assert (ours - theirs).abs().max() < 1e-5
+
+
+def test_a_signal_after_engines_went_in_the_order_they_came(checkpoint):
+    """OpenVINO leaves a thread without the stack of its signal handlers then, if each engine has a core of its own."""
+    script = f"""
+import faulthandler, gc, signal
+from egochef.deploy.backends import load_engine
+faulthandler.enable()
+engines = [load_engine({str(checkpoint)!r}, backend="openvino") for _ in range(2)]
+while engines:
+    del engines[0]
+    gc.collect()
+signal.signal(signal.SIGUSR1, lambda number, frame: print("handled", flush=True))
+signal.raise_signal(signal.SIGUSR1)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_a_disagreement_is_caught(checkpoint, tmp_path):

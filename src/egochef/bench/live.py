@@ -106,7 +106,7 @@ class LiveBench:
 
 def quick_bench() -> LiveBench:
     """A minute, to see that it works."""
-    return LiveBench(models=("light16",), ways=("torch", "onnx"), rounds=2, seconds=1.0, tiny=True)
+    return LiveBench(models=("light16",), ways=("torch", "onnx"), rounds=2, seconds=3.0, tiny=True)
 
 
 def bench_live(bench: LiveBench) -> Numbers:

@@ -4,11 +4,13 @@ In: a pair of files, the frame encoder and the head over features, that `deploy.
 class names in their metadata.
 """
 
+import functools
 import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,6 +22,9 @@ from egochef.model.recogniser import Logits
 from egochef.records import from_dict
 from egochef.runtime import num_cpus
 from egochef.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    import openvino
 
 METADATA_KEY = "egochef"
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
@@ -116,13 +121,25 @@ def _open_onnxruntime(path: Path, precision: str, num_threads: int) -> Run:
     return lambda value: session.run(None, {name: value})
 
 
+@functools.cache
+def _openvino_core() -> "openvino.Core":
+    """The one of this process.
+
+    Each would give the thread a stack for signal handlers, and leave a freed one there unless the last to come is the
+    first to go: the next signal then ends the process.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def _open_openvino(path: Path, precision: str, num_threads: int) -> Run:
     import openvino
 
     kind = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}.get(precision)
     if kind is None:
         raise InputError(f"precision {precision!r} with OpenVINO: expected fp32, bf16 or int8")
-    core = openvino.Core()
+    core = _openvino_core()
     settings = {"INFERENCE_NUM_THREADS": num_threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": kind}
     model = core.compile_model(str(path), "CPU", settings)
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
