@@ -129,6 +129,15 @@ def test_what_the_encoder_has_no_room_for_is_dropped_and_counted(tmp_path: Path)
     assert len(played(tmp_path / "out.mp4")[0]) == recording.num_frames
 
 
+def test_who_waits_for_the_encoder_loses_nothing(tmp_path: Path):
+    noise = np.random.default_rng(0).integers(0, 255, (360, 640, 3), dtype=np.uint8)
+    with Recording(tmp_path / "out.mp4", queue_length=2) as recording:
+        for i in range(60):
+            recording.add(noise, i / 1000, wait=True)
+    assert (recording.num_dropped, recording.num_frames) == (0, 60)
+    assert len(played(tmp_path / "out.mp4")[0]) == 60
+
+
 def test_no_picture_no_file_and_no_thread_left(tmp_path: Path):
     before = threading.active_count()
     with Recording(tmp_path / "out.mp4") as recording:

@@ -267,7 +267,8 @@ class _Run:
                 outputs.window.show(picture)
             shown_at = self._shown_at = time.perf_counter()
             self.shown.tick()
-            fault = outputs.record(picture, view.now_s if self.capture.source.fast else shown_at)
+            in_order = self.capture.source.fast
+            fault = outputs.record(picture, view.now_s if in_order else shown_at, wait=in_order)
             if fault is not None:
                 view.say(fault, shown_at)
         for place, each in enumerate(seen):

@@ -71,11 +71,15 @@ class Outputs:
         self.recordings.append(recording.path)
         return recording.path
 
-    def record(self, picture: np.ndarray, time_s: float) -> str | None:
-        """Add a picture to the recording, if there is one; where that has failed, it is ended, and the reason told."""
+    def record(self, picture: np.ndarray, time_s: float, *, wait: bool) -> str | None:
+        """Add a picture to the recording, if there is one; where that has failed, it is ended, and the reason told.
+
+        Args:
+            wait: for the encoder, rather than drop the picture.
+        """
         if self._recording is None:
             return None
-        self._recording.add(picture, time_s)
+        self._recording.add(picture, time_s, wait=wait)
         fault = self._recording.fault
         if fault is not None:
             log.warning("%s", fault)

@@ -71,13 +71,14 @@ class Recording:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def add(self, picture: np.ndarray, time_s: float) -> None:
+    def add(self, picture: np.ndarray, time_s: float, *, wait: bool = False) -> None:
         """Hand over a picture; comes back at once. What the encoder has no room for is dropped and counted.
 
         Args:
             picture: (H, W, 3) uint8 RGB, not changed by anyone afterwards. The first one sets the video's size; others
                 are fitted into it with black edges.
             time_s: seconds on a clock that does not go back. The first picture is the video's time 0.
+            wait: until the encoder has room, where no camera is waiting.
         """
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or min(picture.shape) < 2:
             raise ValueError(f"a picture is {picture.dtype} of shape {picture.shape}, expected uint8 of (H, W, 3)")
@@ -86,6 +87,8 @@ class Recording:
         with self._changed:
             if self._closing:
                 raise ValueError(f"{self.path} is closed")
+            if wait:
+                self._changed.wait_for(lambda: len(self._queue) < self._queue_length or self.fault is not None)
             if self.fault is not None or len(self._queue) >= self._queue_length:
                 self.num_dropped += 1
                 return
@@ -105,6 +108,7 @@ class Recording:
     def _next(self) -> tuple[np.ndarray, float] | None:
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closing)
+            self._changed.notify_all()  # there is room now
             return self._queue.popleft() if self._queue else None
 
     def _run(self) -> None:
@@ -122,6 +126,7 @@ class Recording:
                 self.fault = f"{self.path}: the recording has stopped ({reason}). {end}."
                 self.num_dropped += len(self._queue)
                 self._queue.clear()
+                self._changed.notify_all()
         if not kept:
             self.path.unlink(missing_ok=True)
 
