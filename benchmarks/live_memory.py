@@ -2,9 +2,9 @@
 
     python benchmarks/live_memory.py > benchmarks/results/live_memory.json     # half an hour
 
-Runs the command itself, headless, on a drawn kitchen video of about a minute in a loop, with a recording and a log, and reads
-the process's memory from /proc every five seconds (Linux). Weights are random: they change nothing here. Prints one
-JSON object; memory in MiB, `growth_mib_per_h` a line fitted to the second half.
+Runs the command itself, headless, on a drawn kitchen video of about a minute in a loop, with a recording and a log, and
+reads the process's memory from /proc every five seconds (Linux). Weights are random: they change nothing here. Prints
+one JSON object; memory in MiB, `growth_mib_per_h` a line fitted to the second half.
 """
 
 import argparse

@@ -64,7 +64,10 @@ def engine(folder):
 
 
 def expected_probs(engine, video, windows, step_s):
-    """Mean over windows [start, stop) of the clip of each, of the frames on screen at multiples of `step_s`."""
+    """Mean over windows [start, stop) of the clip of each, weighed by the cube of its best action's probability.
+
+    Frames are those on screen at multiples of `step_s`.
+    """
     verbs, nouns = [], []
     for start_s, stop_s in windows:
         wanted_s = start_s + window_times(stop_s - start_s, engine.clip)
@@ -73,7 +76,8 @@ def expected_probs(engine, video, windows, step_s):
         logits = engine.classify(engine.encode(eval_crop(frames, engine.clip)[None]))
         verbs.append(logits.verb[0].softmax(0).numpy())
         nouns.append(logits.noun[0].softmax(0).numpy())
-    return np.mean(verbs, 0), np.mean(nouns, 0)
+    weights = [(verb.max() * noun.max()) ** 3 for verb, noun in zip(verbs, nouns, strict=True)]
+    return np.average(verbs, 0, weights), np.average(nouns, 0, weights)
 
 
 def test_predictions_are_the_mean_of_clips_around_their_moment(engine, video):
@@ -201,8 +205,30 @@ def test_a_video_that_is_cut_off_is_told_after_what_came_before(engine, tmp_path
     assert 3 <= told[-1].time_s <= 4.3
     assert told[:6] == complete[:6]
     with pytest.raises(VideoError, match=r"cut\.mp4"):
-        list(predict_videos(engine, [cut], log=tmp_path / "log.csv", windows_s=(1.0,)))
-    assert not (tmp_path / "log.csv").exists()
+        list(predict_videos(engine, [cut], log=tmp_path / "log.jsonl", windows_s=(1.0,)))
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["time_s"] for line in lines] == [prediction.time_s for prediction in told]
+
+
+def test_a_damaged_video_does_not_cost_the_others(engine, tmp_path):
+    whole = write_numbered(tmp_path / "P01_1.mp4", 150, container_options={"movflags": "faststart"})
+    cut = tmp_path / "P01_2.mp4"
+    cut.write_bytes(whole.read_bytes()[: int(0.7 * whole.stat().st_size)])
+    last = write_numbered(tmp_path / "P01_3.mp4", 50)
+    told, done = [], []
+    with pytest.raises(VideoError, match=r"^1 of 3 videos are damaged, the others are done: .*P01_2\.mp4: .*cut off"):
+        for line in predict_videos(
+            engine,
+            [whole, cut, last],
+            segments=tmp_path / "s.csv",
+            windows_s=(1.0,),
+            smoothing=Smoothing(threshold=0),
+            when_done=lambda path, kept: done.append(path),
+        ):
+            told.append(line)
+    assert done == [whole, last] and {line["video"] for line in told} == {str(whole), str(cut), str(last)}
+    with (tmp_path / "s.csv").open(newline="") as file:
+        assert {row["video_id"] for row in csv.DictReader(file)} == {"P01_1", "P01_2", "P01_3"}
 
 
 def test_what_is_asked_is_checked_before_the_work(engine, video, tmp_path):

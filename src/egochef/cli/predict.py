@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     from egochef.inference.rolling import WINDOWS_S
     from egochef.inference.smoothing import Smoothing
     from egochef.inference.video import predict_videos
+    from egochef.video.decode import VideoError
 
     videos = list(dict.fromkeys(args.video))
     renders = film_paths(args.render, videos) if args.render else {}
@@ -91,12 +92,14 @@ def run(args: argparse.Namespace) -> int:
         compiled=args.compile,
     )
     items: list[ReelItem] = []
+    written = [path for path in (args.log, args.segments) if path]
 
     def when_done(path: Path, predictions: "list[Prediction]") -> None:
         if args.reel:
             items.append(choose_moments(path, predictions, spec))
         if path in renders:
             render_video(path, predictions, renders[path], truths.get(path, ()), threshold=smoothing.threshold)
+            written.append(renders[path])
 
     lines = predict_videos(
         engine,
@@ -109,22 +112,30 @@ def run(args: argparse.Namespace) -> int:
         when_done=when_done if args.reel or renders else None,
     )
     told = []
-    video = None
-    with closing(lines):  # what is half-written goes at once when the keyboard stops us
-        for line in lines:
-            if args.json:
-                told.append(line)
-                continue
-            if line["video"] != video:
-                video = line["video"]
-                tqdm.write(video)
-            tqdm.write(_as_text(line))
-    if args.reel:
+    video = fault = None
+    try:
+        with closing(lines):  # what is half-written goes at once when the keyboard stops us
+            for line in lines:
+                if args.json:
+                    told.append(line)
+                    continue
+                if line["video"] != video:
+                    video = line["video"]
+                    tqdm.write(video)
+                tqdm.write(_as_text(line))
+    except VideoError as error:
+        if video is None and not told:
+            raise
+        fault = error
+    if items:
         make_reel(items, args.reel, spec)
+        written.append(args.reel)
     if args.json:
         print_json({"predictions": told})
-    elif outputs:
-        print(f"written: {', '.join(map(str, outputs))}")
+    elif written:
+        print(f"written: {', '.join(map(str, written))}")
+    if fault is not None:
+        raise fault
     return 0
 
 

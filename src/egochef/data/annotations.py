@@ -288,6 +288,13 @@ def _parse_segment(values: list[str], taxonomy: Taxonomy, labelled: bool) -> Seg
     )
 
 
+def timestamp(time_s: float, decimals: int = 2) -> str:
+    """Seconds as annotation files write them, HH:MM:SS.ss."""
+    units = round(time_s * 10**decimals)
+    seconds, rest = divmod(units, 10**decimals)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{rest:0{decimals}d}"
+
+
 def _seconds(name: str, timestamp: str) -> float:
     match = _TIMESTAMP.fullmatch(timestamp)
     if not match:

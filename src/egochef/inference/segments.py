@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from egochef.data.annotations import timestamp
 from egochef.errors import InputError
 from egochef.inference.prediction import Prediction
 from egochef.taxonomy import Taxonomy
-from egochef.toykitchen.annotations import timestamp
 
 COLUMNS = (
     "narration_id",

@@ -137,15 +137,16 @@ def predict_videos(
 ) -> Generator[dict[str, Any], None, None]:
     """`recognise_video` for several videos, as plain values (`as_line`) that begin with the `video`.
 
-    Log and segments appear under their names when all is done. A video given twice is looked at once.
+    Log and segments appear under their names when all is done. A video given twice is looked at once. One that turns
+    out to be damaged gives what comes before that, and the others are looked at all the same.
 
     Args:
         log: a .jsonl or .csv file that gets a line for each prediction.
         segments: a .csv file that gets a row for each shown action, see `SegmentWriter`.
-        when_done: is called after each video with all its predictions, which are kept for that (about 2 KB each).
+        when_done: is called after each whole video with all its predictions, which are kept for that (about 2 KB each).
 
     Raises:
-        VideoError: a video that cannot be read; all are looked at before the first is begun.
+        VideoError: a video that cannot be opened, before the first is begun; or, when all is done, what was damaged.
         InputError: an output of unknown suffix or that cannot be written, windows or a hop that are not positive.
     """
     log_kind = log_format(log) if log else None
@@ -154,6 +155,7 @@ def predict_videos(
         if segments.suffix.lower() != ".csv":
             raise InputError(f"{segments}: segments are written as CSV, expected a name that ends in .csv")
     infos = {path: probe(path) for path in videos}
+    faults: list[VideoError] = []
     with ExitStack() as stack:
         lines = LineWriter(stack.enter_context(_text_file(log)), log_kind) if log and log_kind else None
         rows = SegmentWriter(stack.enter_context(_text_file(segments)), engine.taxonomy) if segments else None
@@ -161,21 +163,29 @@ def predict_videos(
             runs, kept = RunJoiner(), []
             total_s = round(info.duration_s, 1) if info.duration_s else None
             predictions = recognise_video(engine, path, windows_s=windows_s, hop_s=hop_s, smoothing=smoothing)
-            with tqdm(total=total_s, desc=path.name, unit="s", disable=None, leave=False) as bar:
-                for prediction in predictions:
-                    line = as_line(prediction, video=str(path))
-                    if lines:
-                        lines.add(line)
-                    if rows:
-                        rows.add(path, runs.add(prediction), info.average_fps)
-                    if when_done:
-                        kept.append(prediction)
-                    yield line
-                    bar.update(round(min(prediction.time_s, total_s or prediction.time_s) - bar.n, 3))
+            is_whole = True
+            try:
+                with tqdm(total=total_s, desc=path.name, unit="s", disable=None, leave=False) as bar:
+                    for prediction in predictions:
+                        line = as_line(prediction, video=str(path))
+                        if lines:
+                            lines.add(line)
+                        if rows:
+                            rows.add(path, runs.add(prediction), info.average_fps)
+                        if when_done:
+                            kept.append(prediction)
+                        yield line
+                        bar.update(round(min(prediction.time_s, total_s or prediction.time_s) - bar.n, 3))
+            except VideoError as error:
+                faults.append(error)
+                is_whole = False
             if rows:
-                rows.add(path, runs.finish(info.duration_s), info.average_fps)
-            if when_done:
+                rows.add(path, runs.finish(info.duration_s if is_whole else None), info.average_fps)
+            if when_done and is_whole:
                 when_done(path, kept)
+    if faults:
+        count = f"{len(faults)} of {len(infos)} videos are damaged, the others are done: " if len(infos) > 1 else ""
+        raise VideoError(count + " ".join(map(str, faults)))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from egochef.data.annotations import timestamp
 from egochef.files import write_text
 from egochef.toykitchen.classes import NOUNS, NUM_NOUNS, NUM_VERBS, VERBS, spoken
 from egochef.toykitchen.config import ToyConfig
@@ -67,13 +68,6 @@ def tail_classes(counts: Counter[int]) -> list[int]:
             break
         tail.append(class_id)
     return sorted(tail)
-
-
-def timestamp(time_s: float, decimals: int = 2) -> str:
-    """HH:MM:SS.ss"""
-    units = round(time_s * 10**decimals)
-    seconds, rest = divmod(units, 10**decimals)
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{rest:0{decimals}d}"
 
 
 def _segment_rows(plans: Sequence[VideoPlan], split: str, labelled: bool) -> list[Row]:
