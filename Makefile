@@ -30,11 +30,11 @@ lint: setup  ## style, types, layers
 soak: setup  ## what takes too long for every day: 50 kills of a run at random moments
 	EGOCHEF_KILLS=50 $(BIN)/python -m pytest tests/training/test_resume.py --timeout=7200
 
-bench: setup  ## the measured numbers of the README, as JSON files (two hours)
+bench: setup  ## the measured numbers of the README, as JSON files (four hours)
 	mkdir -p outputs
-	for name in decode submission workers temporal store_formats store_accuracy features levers; do \
+	for name in decode submission workers temporal store_formats store_accuracy features levers live_accuracy live_memory; do \
 		$(BIN)/python benchmarks/$$name.py > outputs/$$name.json && mv outputs/$$name.json benchmarks/results/ || exit 1; done
-	for what in data train; do \
+	for what in data train live; do \
 		$(BIN)/egochef bench $$what --json > outputs/$$what.json && mv outputs/$$what.json benchmarks/results/ || exit 1; done
 
 clean:

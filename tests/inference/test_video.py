@@ -231,6 +231,19 @@ def test_a_damaged_video_does_not_cost_the_others(engine, tmp_path):
         assert {row["video_id"] for row in csv.DictReader(file)} == {"P01_1", "P01_2", "P01_3"}
 
 
+def test_damage_that_only_shows_later_does_not_cost_the_log(engine, tmp_path):
+    videos = [write_numbered(tmp_path / f"P01_{number}.mp4", 50) for number in (1, 2)]
+
+    def when_done(path, kept):
+        if path == videos[0]:
+            raise VideoError(f"{path}: is damaged")
+
+    with pytest.raises(VideoError, match="^1 of 2 videos are damaged"):
+        list(predict_videos(engine, videos, log=tmp_path / "log.jsonl", windows_s=(1.0,), when_done=when_done))
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert {line["video"] for line in lines} == set(map(str, videos))
+
+
 def test_what_is_asked_is_checked_before_the_work(engine, video, tmp_path):
     for wrong, message in (
         ({"windows_s": (0.0,)}, "windows of"),

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,8 +23,10 @@ from egochef.cli.main import main
 from egochef.clip import ClipSpec
 from egochef.deploy.backends import load_engine
 from egochef.errors import InputError
+from egochef.inference.log import LineWriter
 from egochef.inference.smoothing import Smoothing
 from egochef.live.app import LiveOptions, run_live
+from egochef.live.outputs import Outputs
 from egochef.live.sources import open_source
 from egochef.model.checkpoint import Checkpoint, save_checkpoint
 from egochef.model.recogniser import ModelConfig, Recogniser
@@ -225,6 +227,57 @@ def test_a_fifo_whose_writer_ends_and_comes_back(checkpoint, video, tmp_path):
     states = states_of(report)
     assert states[:2] == ["starting", "live"] and states[-1] == "stopped" and "reconnecting" in states
     assert {line["session"] for line in lines_of(log)} == {0, 1}
+
+
+@pytest.mark.slow
+def test_a_recording_of_a_fifo_has_its_size_however_late_it_comes(checkpoint, tmp_path):
+    need(os.name == "posix", "fifos")
+    video = write_numbered(tmp_path / "v.mp4", 80, fps=20, size_px=(640, 480))
+    fifo, log, recorded = tmp_path / "camera", tmp_path / "log.jsonl", tmp_path / "out.mp4"
+    os.mkfifo(fifo)
+    with live(checkpoint, fifo, "--headless", "--record", recorded) as process:
+        wait_for(recorded.exists, "the recording")
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        code, report, errors = ends(process)
+    assert (code, report) == (75, None), errors
+    assert not recorded.exists(), "nothing was seen"
+    with live(checkpoint, fifo, "--headless", "--log", log, "--record", recorded) as process:
+        wait_for(recorded.exists, "the recording")
+        time.sleep(1.0)
+        with ffmpeg("-re", "-i", video, "-c:v", "mpeg2video", "-q:v", "3", "-f", "mpegts", fifo):
+            wait_for(lambda: num_lines(log) > 5, "predictions")
+            process.send_signal(signal.SIGINT)
+            code, _, errors = ends(process)
+    assert code == 0, errors
+    assert {frame.shape for _, frame in iter_frames(recorded)} == {(480, 640, 3)}
+
+
+@pytest.mark.parametrize("skip_frames", [0, 1000])
+def test_a_fault_is_told_in_order_too(engine, tmp_path, skip_frames):
+    """Also where recognition is quicker than the decoder."""
+    whole = write_numbered(tmp_path / "whole.mp4", 80, fps=20, container_options={"movflags": "faststart"})
+    video = tmp_path / "cut.mp4"
+    video.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    report = run_live(engine, open_source(str(video), fast=True), LiveOptions(headless=True, skip_frames=skip_frames))
+    assert report.num_captured > 20 and "cut.mp4" in report.fault and report.log is None
+
+
+def test_frames_too_far_apart_for_any_window_are_told(engine, video, caplog):
+    options = LiveOptions(windows_s=(0.1,), headless=True, skip_frames=9)
+    report = run_live(engine, open_source(str(video), fast=True), options)
+    assert report.num_predictions == 0
+    assert caplog.text.count("frames are encoded 0.5 s apart, and the shortest window is 0.1 s") == 1
+
+
+def test_a_log_on_a_full_disk_is_told():
+    need(Path("/dev/full").exists(), "/dev/full")
+    with open("/dev/full", "w") as file, pytest.raises(InputError, match=r"^/dev/full: cannot be written any further"):  # noqa: PTH123
+        try:
+            Outputs(None, LineWriter(file, "jsonl", flush=True)).write_line({"a": 1})
+        finally:
+            with suppress(OSError):
+                file.close()
 
 
 def test_a_file_that_breaks_in_the_middle(checkpoint, tmp_path):

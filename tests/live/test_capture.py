@@ -184,6 +184,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_pictures_of_two_cameras_follow_their_names(tmp_path: Path) -> None:
+    for name in ("right2", "left10", "right1", "left9"):
+        Image.fromarray(numbered_picture({"left9": 0, "left10": 1, "right1": 2, "right2": 3}[name])).save(
+            tmp_path / f"{name}.png"
+        )
+    with Capture(open_source(str(tmp_path), fast=True)) as capture:
+        assert [read_number(frame.picture) for frame in capture.in_order()] == [0, 1, 2, 3]
+
+
 def test_folder_of_pictures(folder: Path) -> None:
     source = open_source(str(folder), fast=True, fps=20.0)
     assert source.kind == "pictures" and source.duration_s == pytest.approx(0.45)

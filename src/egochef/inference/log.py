@@ -45,6 +45,11 @@ class LineWriter:
         if fields is not None:
             self._begin(tuple(fields))
 
+    @property
+    def name(self) -> str:
+        """The file's."""
+        return str(self._file.name)
+
     def add(self, line: dict[str, Any]) -> None:
         """Append a line.
 

@@ -182,7 +182,10 @@ def predict_videos(
             if rows:
                 rows.add(path, runs.finish(info.duration_s if is_whole else None), info.average_fps)
             if when_done and is_whole:
-                when_done(path, kept)
+                try:
+                    when_done(path, kept)
+                except VideoError as error:  # in a frame that no window needed
+                    faults.append(error)
     if faults:
         count = f"{len(faults)} of {len(infos)} videos are damaged, the others are done: " if len(infos) > 1 else ""
         raise VideoError(count + " ".join(map(str, faults)))

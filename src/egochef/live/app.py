@@ -33,7 +33,9 @@ from egochef.stopping import StopSignals
 log = logging.getLogger(__name__)
 
 SHOW_EVERY_S = 0.045
-"""a picture that nothing was seen with yet is shown after so long: recognition is slower than the camera then"""
+"""a picture that nothing was seen with yet is shown after so long, where recognition keeps up with the camera"""
+KEEPS_UP = 0.7
+"""predictions a frame from which on it does"""
 MOST_SHOWN_PER_S = 40
 """pictures; a camera at 30 a second is shown whole"""
 IDLE_S = 0.1
@@ -85,7 +87,7 @@ class LiveReport:
     num_shown: int
     """pictures composed for screen or recording"""
     num_dropped: int
-    """captured frames that were not encoded for want of time"""
+    """captured frames that were not encoded for want of time; not those while paused"""
     predictions_per_s: float
     """from the first to the last"""
     latency: Spread | None
@@ -111,9 +113,9 @@ def run_live(engine: Engine, source: Source, options: LiveOptions, screen: Scree
         InputError: the source, the display, the recording or the log cannot be had; nothing is left half done.
     """
     recognition = Recognition(engine, options.windows_s, options.smoothing)
-    recognition.warm_up()
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignals())
+        recognition.warm_up()
         stack.enter_context(stop.deferred())
         lines = stack.enter_context(open_log(options.log)) if options.log else None
         window = screen
@@ -130,6 +132,8 @@ def run_live(engine: Engine, source: Source, options: LiveOptions, screen: Scree
         else:
             run.newest()
         capture.stop()
+        if not capture.num_captured:
+            stop.raise_if_received()
         outputs.end_recording()
         return run.report()
 
@@ -155,7 +159,8 @@ class _Run:
         self.fault: str | None = None
         self._watcher: Watcher | None = None
         self._predicted_at = (0.0, 0.0)
-        self._shown_at = 0.0
+        self._shown_at, self._shown_number = 0.0, 0
+        self._paused_at, self._num_while_paused = 0, 0  # numbers of frames
 
     # Two ways to go through a source
 
@@ -169,12 +174,14 @@ class _Run:
                 wake.wait(self._patience_s())
                 wake.clear()
                 self._hold_back()
-                self._show(watcher.fetch(), self.capture.newest(0, 0))
-            self._show(watcher.fetch(), self.capture.newest(0, 0))
+                seen, frame = watcher.fetch(), self.capture.newest(0, 0)
+                if seen or self._is_news(frame):
+                    self._show(seen, frame)
+        self._show(watcher.fetch(), self.capture.newest(0, 0))  # what was under way is seen to its end
 
     def in_order(self) -> None:
         """Every frame of a file, as fast as it goes, none left out."""
-        for frame in self.capture.in_order():
+        for frame in self.capture.in_order(self._goes_on):
             while self.view.is_paused and self._goes_on():
                 time.sleep(IDLE_S)
                 self._show([], frame)
@@ -185,6 +192,7 @@ class _Run:
                 seen = [self.recognition.see([self.recognition.encode(frame)])]
                 self.watched.tick()
             self._show(seen, frame)
+        self.fault = self.capture.fault
 
     def _goes_on(self) -> bool:
         """Keys, signals and the end of the source."""
@@ -207,7 +215,18 @@ class _Run:
         time.sleep(max(0.0, self._shown_at + 1 / MOST_SHOWN_PER_S - time.perf_counter()))
 
     def _patience_s(self) -> float:
-        return SHOW_EVERY_S if self.capture.state is State.LIVE and not self.view.is_paused else IDLE_S
+        if self.capture.state is not State.LIVE or self.view.is_paused or self._watcher is None:
+            return IDLE_S
+        # Where most frames get no prediction, they are not worth waiting for.
+        keeps_up = not self.options.skip_frames and self._watcher.rate.per_s > KEEPS_UP * self.capture.rate_fps
+        return SHOW_EVERY_S if keeps_up else 1 / (2 * MOST_SHOWN_PER_S)
+
+    def _is_news(self, frame: Frame | None) -> bool:
+        """Whether there is something to show besides what is there: another picture, or words that have changed."""
+        number = 0 if frame is None else frame.number
+        is_news = number != self._shown_number or time.perf_counter() - self._shown_at > IDLE_S
+        self._shown_number = number
+        return is_news
 
     # Keys
 
@@ -215,6 +234,10 @@ class _Run:
         view, now = self.view, time.perf_counter()
         if key == "pause":
             view.is_paused = not view.is_paused
+            if view.is_paused:
+                self._paused_at = self.capture.num_captured
+            else:
+                self._num_while_paused += self.capture.num_captured - self._paused_at
             self.capture.pause(view.is_paused)
             if self._watcher is not None:
                 self._watcher.pause(view.is_paused)
@@ -268,9 +291,10 @@ class _Run:
             shown_at = self._shown_at = time.perf_counter()
             self.shown.tick()
             in_order = self.capture.source.fast
-            fault = outputs.record(picture, view.now_s if in_order else shown_at, wait=in_order)
-            if fault is not None:
-                view.say(fault, shown_at)
+            if view.picture is not None:  # the first one gives the recording's size
+                fault = outputs.record(picture, view.now_s if in_order else shown_at, wait=in_order)
+                if fault is not None:
+                    view.say(fault, shown_at)
         for place, each in enumerate(seen):
             on_screen = shown_at is not None and place == len(seen) - 1  # the others were overtaken
             self._write_down(each, shown_at if on_screen else None)
@@ -303,7 +327,9 @@ class _Run:
     def num_dropped(self) -> int:
         if self.capture.source.fast:
             return 0
-        return max(0, self.capture.num_captured // (self.options.skip_frames + 1) - self.num_encoded)
+        num_captured = self._paused_at if self.view.is_paused else self.capture.num_captured
+        num_wanted = (num_captured - self._num_while_paused) // (self.options.skip_frames + 1)
+        return max(0, num_wanted - self.num_encoded)
 
     def _write_down(self, seen: Seen, shown_at: float | None) -> None:
         captured_at = seen.frame.captured_at
@@ -341,6 +367,6 @@ class _Run:
             screen_latency=self.screen_latency.over_all(),
             states=[(round(at_s, 2), str(state), reason) for at_s, state, reason in self.capture.changes],
             recordings=[str(path) for path in self.outputs.recordings],
-            log=None if self.options.log is None else str(self.options.log),
-            fault=self.fault,
+            log=str(self.options.log) if self.options.log and self.num_predictions else None,
+            fault=self.fault or self.outputs.fault,
         )

@@ -8,9 +8,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import TracebackType
 
@@ -139,11 +139,15 @@ class Capture:
     def newest(self, after: int, timeout_s: float) -> Frame | None:
         """The newest frame with a number above `after`; waits for it if there is none.
 
+        A fault of our own that has ended the capture is raised here.
+
         Returns:
             None if none came in time, or none will come since the capture has stopped.
         """
         end = time.perf_counter() + timeout_s
         with self._condition:
+            if self._crash is not None:
+                raise self._crash
             while self._frame is None or self._frame.number <= after:
                 if self._crash is not None:
                     raise self._crash
@@ -153,19 +157,23 @@ class Capture:
                 self._condition.wait(left_s)
             return self._frame
 
-    def in_order(self) -> Generator[Frame]:
-        """Frames until the capture stops: all of them from a `fast` source, else the newest ones."""
+    def in_order(self, goes_on: Callable[[], bool] = lambda: True) -> Generator[Frame]:
+        """Frames until the capture stops: all of them from a `fast` source, else the newest ones.
+
+        Args:
+            goes_on: asked while no frame comes.
+        """
         number = 0
         while True:
             has_stopped = self.state is State.STOPPED
-            frame = self.newest(number, timeout_s=0.5)
+            frame = self.newest(number, timeout_s=0.2)
             if frame is not None:
                 number = frame.number
                 with self._condition:
                     self._taken = number
                     self._condition.notify_all()
-                yield frame
-            elif has_stopped:
+                yield replace(frame, captured_at=time.perf_counter()) if self.source.fast else frame
+            elif has_stopped or not goes_on():
                 return
 
     def pause(self, is_paused: bool) -> None:

@@ -33,6 +33,8 @@ class Outputs:
         self.window = window
         self.recordings: list[Path] = []
         """finished ones, with something in them"""
+        self.fault: str | None = None
+        """what is wrong with a recording that was ended by a fault"""
         self._lines = lines
         self._recording: Recording | None = None
 
@@ -64,9 +66,12 @@ class Outputs:
         if recording is None:
             return None
         recording.close()
-        if recording.num_dropped:
+        if recording.fault is not None:
+            self.fault = recording.fault
+            log.warning("%s", recording.fault)
+        elif recording.num_dropped:
             log.warning("%s: %d pictures were dropped: encoding was too slow", recording.path, recording.num_dropped)
-        if not recording.num_frames:
+        if not recording.path.exists():
             return None
         self.recordings.append(recording.path)
         return recording.path
@@ -82,13 +87,19 @@ class Outputs:
         self._recording.add(picture, time_s, wait=wait)
         fault = self._recording.fault
         if fault is not None:
-            log.warning("%s", fault)
             self.end_recording()
         return fault
 
     def write_line(self, line: dict[str, Any]) -> None:
+        """
+        Raises:
+            InputError: the log's disk is full, or gone.
+        """
         if self._lines is not None:
-            self._lines.add(line)
+            try:
+                self._lines.add(line)
+            except OSError as error:
+                raise InputError(f"{self._lines.name}: cannot be written any further ({error.strerror}).") from error
 
 
 @contextmanager
@@ -112,5 +123,5 @@ def open_log(path: Path) -> Iterator[LineWriter]:
         with file:
             yield LineWriter(file, kind, flush=True)
     finally:
-        if path.stat().st_size == 0:
+        if path.exists() and path.stat().st_size == 0:
             path.unlink()

@@ -134,9 +134,9 @@ def _pictures_source(folder: Path, fps: float, fast: bool, loop: bool) -> Source
     return Source(str(folder), "pictures", read, fast, loop, duration_s=len(paths) / fps)
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
+def _natural(path: Path) -> list[tuple[str, int]]:
     """Sorts by name, numbers by their value."""
-    return [(int(number or 0), text) for text, number in re.findall("([^0-9]*)([0-9]*)", path.name)]
+    return [(text, int(number or 0)) for text, number in re.findall("([^0-9]*)([0-9]*)", path.name)]
 
 
 def _read_pictures(paths: list[Path], fps: float, stopped: threading.Event) -> Generator[Grab]:

@@ -14,7 +14,7 @@ RATE_S = 2.0
 RECENT = 300
 """latencies that the shown median and percentile are of"""
 MOST_LATENCIES = 1_000_000
-"""kept for the report at the end: nine hours at 30 a second, 8 MB"""
+"""kept for the report at the end: nine hours at 30 a second, 40 MB"""
 
 
 class Rate:
@@ -33,7 +33,7 @@ class Rate:
     def per_s(self) -> float:
         """Over the last two seconds."""
         now = self._clock()
-        recent = [at for at in self._times if at >= now - RATE_S]
+        recent = [at for at in list(self._times) if at >= now - RATE_S]
         return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 and recent[-1] > recent[0] else 0.0
 
 

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 GAP_WINDOWS = 1.5
 """shortest windows without a frame, after which what was seen before says nothing about what comes"""
+MANY_GAPS = 3
+"""in a row, after which it is told that frames come too rarely"""
 WAIT_S = 0.1
 """a frame is waited for so long before looking whether to stop"""
 
@@ -64,6 +66,7 @@ class Recognition:
         self.rolling = RollingRecogniser(engine, windows_s)
         self.smoother = Smoother(engine.taxonomy, smoothing)
         self._session, self._last_s = -1, 0.0
+        self._num_gaps = 0  # in a row; -1 when it has been told
 
     def encode(self, frame: Frame) -> Encoded:
         """The first half: may run beside the second."""
@@ -77,9 +80,11 @@ class Recognition:
         for each in encoded:
             frame = each.frame
             gap_s = frame.time_s - self._last_s
-            if frame.session != self._session or gap_s > GAP_WINDOWS * self.rolling.windows_s[0]:
+            is_gap = gap_s > GAP_WINDOWS * self.rolling.windows_s[0]
+            if frame.session != self._session or is_gap:
                 self.rolling.forget()  # what comes does not follow what was
                 self.smoother.forget()
+            self._count_gap(gap_s if is_gap and frame.session == self._session else None)
             self._session, self._last_s = frame.session, frame.time_s
             self.rolling.keep(frame.time_s, each.features)
         probs = self.rolling.probs()
@@ -87,6 +92,19 @@ class Recognition:
         done_at = time.perf_counter()
         last = encoded[-1]
         return Seen(last.frame, prediction, done_at, len(encoded), last.encode_ms, 1000 * (done_at - began_at))
+
+    def _count_gap(self, gap_s: float | None) -> None:
+        if self._num_gaps < 0:
+            return
+        self._num_gaps = 0 if gap_s is None else self._num_gaps + 1
+        if self._num_gaps == MANY_GAPS:
+            self._num_gaps = -1
+            log.warning(
+                "frames are encoded %.1f s apart, and the shortest window is %g s: nothing is recognised so. Give a "
+                "longer --window, a smaller --skip-frames or a higher --fps.",
+                gap_s,
+                self.rolling.windows_s[0],
+            )
 
     def warm_up(self) -> None:
         """The first calls of a runtime take long: make them before the first picture is there."""
