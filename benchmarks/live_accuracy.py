@@ -12,8 +12,8 @@ second or more that the clip got right:
     wrong_share         of all moments with an action shown inside such segments, how many show another action
 
 for several sets of windows, before smoothing (the most probable action) and after it. Last, the same checkpoint's
-clip-level accuracy in other runtimes and precisions. `--keep DIR` keeps the kitchen and the run and uses them again.
-Prints one JSON object.
+clip-level accuracy in other runtimes and precisions (bf16 where the processor has it). `--keep DIR` keeps the kitchen
+and the run and uses them again. Prints one JSON object.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from egochef.inference.rolling import WINDOWS_S, RollingRecogniser
 from egochef.inference.scoring import score_split, truth_of
 from egochef.inference.smoothing import Smoother, Smoothing
 from egochef.recipes import toy
-from egochef.runtime import describe_machine, num_cpus
+from egochef.runtime import describe_machine, num_cpus, pick_dtype
 from egochef.scoring.metrics import evaluate
 from egochef.toykitchen import ToyConfig, draw_kitchen
 from egochef.training.loop import train
@@ -167,7 +167,7 @@ def clip_accuracies(work: Path, exact: Engine) -> list[dict[str, Any]]:
     found = []
     for backend, precision in (
         ("torch", "fp32"),
-        ("torch", "bf16"),
+        *([("torch", "bf16")] if pick_dtype(torch.device("cpu")) == torch.bfloat16 else []),  # else it takes an hour
         ("onnx", "fp32"),
         ("onnx", "int8"),
         ("openvino", "fp32"),
