@@ -168,6 +168,15 @@ class Stuck:
         return self.frames.read(segment, places, cut)
 
 
+class SlowThenStuck(Stuck):
+    """The second segment comes after the first has been fetched, and is on its way when its reader stops."""
+
+    def read(self, segment, places, cut=None):
+        if segment in (1, self.bad):
+            time.sleep(1.5)
+        return super().read(segment, places, cut)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_worker_that_dies_or_hangs_is_an_error_that_names_the_sample(train, how):
     segments, frames = train
@@ -181,6 +190,17 @@ def test_a_worker_that_dies_or_hangs_is_an_error_that_names_the_sample(train, ho
         list(loader)
     assert ("killed" if how == signal.SIGKILL else "no data for 3 s") in str(told.value)
     assert time.monotonic() - started < 30
+
+
+def test_a_worker_that_stops_before_its_batch_is_fetched(train):
+    segments, frames = train
+    dataset = ClipDataset(segments, SlowThenStuck(frames, 3, signal.SIGSTOP), CLIP)
+    plan = [[(0, place, place)] for place in range(4)]  # the second worker reads 1, and stops at 3
+    batches = iter(make_loader(dataset, Batches(plan), num_workers=2, timeout_s=1))
+    next(batches)
+    time.sleep(5)
+    with pytest.raises(InputError, match=rf"a worker hangs while reading .*segment {segments[3].narration_id} of"):
+        list(batches)
 
 
 def test_a_worker_that_dies_while_its_batches_are_worked_on(train):

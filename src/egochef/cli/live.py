@@ -117,6 +117,8 @@ def _print(report: "LiveReport") -> None:
         f"  {report.num_captured:,} frames captured, {report.num_encoded:,} encoded, {report.num_dropped:,} dropped, "
         f"{report.num_predictions:,} predictions ({report.predictions_per_s:.1f}/s)"
     )
+    if not report.num_predictions:
+        print("  nothing was recognised: the shortest window was never full (--window takes shorter ones)")
     for name, spread in (("prediction", report.latency), ("screen", report.screen_latency)):
         if spread is not None:
             print(f"  from capture to {name}: {spread.median_ms:.0f} ms median, 95 % below {spread.p95_ms:.0f} ms")

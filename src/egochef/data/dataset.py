@@ -43,6 +43,8 @@ from egochef.runtime import keep_freed_memory
 log = logging.getLogger(__name__)
 
 WORKER_TIMEOUT_S = 300.0
+READ_AHEAD = 2
+"""batches that each worker prepares"""
 DEATH_S = 1.0
 """within which a process is seen to be dead after it let go of its connections"""
 MAX_FAILED = 20
@@ -208,6 +210,8 @@ class Loader:
     def __init__(self, dataset: ClipDataset, batches: Batches, num_workers: int, pin_memory: bool, timeout_s: float):
         self._watched = _Watched(dataset, num_workers)
         self._timeout_s, self._num_workers, self._ends_at_exit = timeout_s, num_workers, False
+        # torch's own time-out is for each batch that arrives, and others of what was read ahead may come before ours.
+        self._stuck_s, self._is_stuck = timeout_s * (READ_AHEAD * num_workers + 1), False
         self._loader = DataLoader(
             self._watched,
             batch_sampler=batches,
@@ -215,6 +219,7 @@ class Loader:
             collate_fn=collate,
             pin_memory=pin_memory,
             timeout=timeout_s if num_workers else 0,
+            prefetch_factor=READ_AHEAD if num_workers else None,
             persistent_workers=num_workers > 0,
             worker_init_fn=_start_loader_worker if num_workers else None,
         )
@@ -230,7 +235,7 @@ class Loader:
             atexit.register(_end_workers, batches._workers)  # type: ignore[attr-defined]
         while True:
             try:
-                with _hearing_workers():
+                with self._ending_the_stuck(batches), _hearing_workers():
                     batch = next(batches)
             except StopIteration:
                 return
@@ -239,6 +244,26 @@ class Loader:
             if isinstance(batch, InputError):
                 raise batch
             yield batch
+
+    @contextmanager
+    def _ending_the_stuck(self, batches: Iterator[Batch]) -> Iterator[None]:
+        """A worker that stops after it has said that a batch is ready never hands that over; nothing times this out."""
+        if not self._num_workers:
+            yield
+            return
+
+        def end() -> None:
+            self._is_stuck = True
+            for worker in batches._workers:  # type: ignore[attr-defined]
+                worker.kill()
+
+        timer = threading.Timer(self._stuck_s, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def close(self) -> None:
         """End the workers; they hear no signal that asks for it."""
@@ -258,10 +283,12 @@ class Loader:
             return error
         killed = re.search(r"worker \(pid\(?s?\)? ([\d, ]+)\)", str(error))
         pids = {int(pid) for pid in killed[1].split(",")} if killed else set()
-        if isinstance(error, EOFError | OSError):  # a batch that was under way from one that has just died
+        if self._is_stuck:
+            pids = set()
+        elif isinstance(error, EOFError | OSError):  # a batch that was under way from one that has just died
             dead = wait_for_processes([worker.sentinel for worker in workers], DEATH_S)
             pids = {worker.pid for worker in workers if worker.sentinel in dead}
-        if not pids and "timed out" not in str(error):
+        if not pids and "timed out" not in str(error) and not self._is_stuck:
             return error
         where = " and ".join(
             f"{self._watched.dataset.name((epoch, position, index))} (process {pid})"
@@ -272,8 +299,9 @@ class Loader:
             worker.kill()
         self._loader._iterator._shutdown_workers()  # type: ignore[union-attr]
         if not pids:
+            waited_s = self._stuck_s if self._is_stuck else self._timeout_s
             return InputError(
-                f"no data for {self._timeout_s:g} s: a worker hangs while reading {where or 'nothing'}. See whether "
+                f"no data for {waited_s:g} s: a worker hangs while reading {where or 'nothing'}. See whether "
                 "that file can be read (egochef doctor) and whether its disk answers."
             )
         told = f"a data worker was killed{f' while reading {where}' if where else ''}. "
