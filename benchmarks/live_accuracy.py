@@ -167,7 +167,7 @@ def clip_accuracies(work: Path, exact: Engine) -> list[dict[str, Any]]:
     found = []
     for backend, precision in (
         ("torch", "fp32"),
-        *([("torch", "bf16")] if pick_dtype(torch.device("cpu")) == torch.bfloat16 else []),  # else it takes an hour
+        *([("torch", "bf16")] if pick_dtype(torch.device("cpu")) == torch.bfloat16 else []),  # else it is very slow
         ("onnx", "fp32"),
         ("onnx", "int8"),
         ("openvino", "fp32"),
