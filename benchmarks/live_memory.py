@@ -18,11 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from egochef.bench.peers import CONTENDERS, classes
+from egochef.bench.live import random_checkpoint
 from egochef.data.annotations import find_videos, open_data_folder, read_split
-from egochef.model.checkpoint import Checkpoint, save_checkpoint
-from egochef.model.recogniser import Recogniser
-from egochef.runtime import describe_machine, seed_torch
+from egochef.runtime import describe_machine
 from egochef.toykitchen import ToyConfig, draw_kitchen
 from egochef.video.decode import probe
 
@@ -42,14 +40,11 @@ def main() -> None:
 
 def measure(work: Path, seconds: float) -> dict[str, Any]:
     """One run, and its memory along the way."""
-    config = CONTENDERS["light16"].config(False)
-    seed_torch(0)
-    about = Checkpoint(config.model, config.clip, classes(), "light16", "none")
-    save_checkpoint(work / "light.safetensors", Recogniser(config.model).eval(), about)
+    checkpoint = random_checkpoint("light16", work)
     folder = open_data_folder(draw_kitchen(work / "kitchen", ToyConfig(num_segments=100)))
     videos = find_videos(folder, read_split(folder, "train")).values()
     video = max(videos, key=seconds_of)
-    command = [sys.executable, "-m", "egochef", "live", "--checkpoint", work / "light.safetensors", "--camera", video]
+    command = [sys.executable, "-m", "egochef", "live", "--checkpoint", checkpoint, "--camera", video]
     command += ["--loop", "--headless", "--record", work / "out.mp4", "--log", work / "out.jsonl"]
     command += ["--seconds", seconds, "--json"]
     process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True)

@@ -80,7 +80,7 @@ def expected_probs(engine, video, windows, step_s):
     return np.average(verbs, 0, weights), np.average(nouns, 0, weights)
 
 
-def test_predictions_are_the_mean_of_clips_around_their_moment(engine, video):
+def test_predictions_are_the_weighed_mean_of_clips_around_their_moment(engine, video):
     told = list(recognise_video(engine, video, windows_s=(2.0, 1.0), hop_s=0.5, smoothing=UNSMOOTHED))
     duration_s = probe(video).duration_s
     moments = [prediction.time_s for prediction in told]

@@ -165,7 +165,7 @@ def measure(
     os.environ["EGOCHEF_CACHE"] = str(folder / "cache")
     way = WAYS[way_name]
     engine = load_engine(
-        _checkpoint(model, bench, folder),
+        random_checkpoint(model, folder, tiny=bench.tiny),
         backend=way.backend,
         device=bench.device if way.backend == "torch" else None,
         precision=way.precision,
@@ -195,10 +195,11 @@ class _Blank:
         return []
 
 
-def _checkpoint(model: str, bench: LiveBench, folder: Path) -> Path:
+def random_checkpoint(model: str, folder: Path, *, tiny: bool = False) -> Path:
+    """A checkpoint of one of MODELS with random weights, written once."""
     path = folder / f"{model}.safetensors"
     if not path.exists():
-        config = CONTENDERS[model].config(bench.tiny)
+        config = CONTENDERS[model].config(tiny)
         seed_torch(0)
         about = Checkpoint(config.model, config.clip, classes(), model, "none")
         save_checkpoint(path, Recogniser(config.model).eval(), about)

@@ -59,8 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from contextlib import closing
 
-    from tqdm import tqdm
-
     from egochef.deploy.backends import load_engine
     from egochef.errors import InputError
     from egochef.inference.outputs import check_film, check_outputs, film_paths
@@ -111,20 +109,19 @@ def run(args: argparse.Namespace) -> int:
         smoothing=smoothing,
         when_done=when_done if args.reel or renders else None,
     )
-    told = []
-    video = fault = None
+    told: list[dict[str, Any]] = []
+    last: dict[str, Any] | None = None
+    fault = None
     try:
         with closing(lines):  # what is half-written goes at once when the keyboard stops us
             for line in lines:
                 if args.json:
                     told.append(line)
-                    continue
-                if line["video"] != video:
-                    video = line["video"]
-                    tqdm.write(video)
-                tqdm.write(_as_text(line))
+                else:
+                    _print(line, last)
+                last = line
     except VideoError as error:
-        if video is None and not told:
+        if last is None:
             raise
         fault = error
     if items:
@@ -139,8 +136,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _print(line: dict[str, Any], before: dict[str, Any] | None) -> None:
+    """A prediction for people, under its video's name, and not into a progress bar."""
+    from tqdm import tqdm
+
+    if before is None or before["video"] != line["video"]:
+        tqdm.write(line["video"])
+    tqdm.write(_as_text(line))
+
+
 def _as_text(line: dict[str, Any]) -> str:
-    """A prediction for people: what is shown, or what is likeliest where nothing is."""
+    """What is shown, or what is likeliest where nothing is."""
     text = f"  {line['time_s']:8.2f} s  {line['action_prob']:4.0%}  {line['action']}"
     if line["shown"] is None:
         return f"{text} (uncertain)"

@@ -146,16 +146,15 @@ class Capture:
         """
         end = time.perf_counter() + timeout_s
         with self._condition:
-            if self._crash is not None:
-                raise self._crash
-            while self._frame is None or self._frame.number <= after:
+            while True:
                 if self._crash is not None:
                     raise self._crash
+                if self._frame is not None and self._frame.number > after:
+                    return self._frame
                 left_s = end - time.perf_counter()
                 if self._state is State.STOPPED or left_s <= 0:
                     return None
                 self._condition.wait(left_s)
-            return self._frame
 
     def in_order(self, goes_on: Callable[[], bool] = lambda: True) -> Generator[Frame]:
         """Frames until the capture stops: all of them from a `fast` source, else the newest ones.
