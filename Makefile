@@ -27,8 +27,8 @@ lint: setup  ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: setup  ## what takes too long for every day: 50 kills of a run at random moments
-	EGOCHEF_KILLS=50 $(BIN)/python -m pytest tests/training/test_resume.py --timeout=7200
+soak: setup  ## what takes too long for every day: 50 kills at random moments, of a run and of a store being made
+	EGOCHEF_KILLS=50 $(BIN)/python -m pytest tests/training/test_resume.py tests/data/test_prepare.py --timeout=7200
 
 bench: setup  ## the measured numbers of the README, as JSON files (four hours)
 	mkdir -p outputs

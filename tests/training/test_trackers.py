@@ -224,7 +224,8 @@ def test_a_tracker_that_hangs_drops_lines_and_is_ended(tmp_path, monkeypatch, ca
         "tracker handmade: switched off"
     ]
     (dropped,) = [record.args[1] for record in caplog.records if "only in log.jsonl" in record.message]
-    assert 2 * trackers.MAX_WAITING < dropped <= 3 * trackers.MAX_WAITING
+    # kept: those that wait, a batch on its way that waits no more, and what a pipe holds
+    assert trackers.MAX_WAITING < dropped <= 3 * trackers.MAX_WAITING
     wait_until(lambda: not processes_of("handmade:write"), 5)
 
 
