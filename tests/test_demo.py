@@ -28,4 +28,3 @@ def test_demo_runs_and_repeats_itself(tmp_path):
     shutil.rmtree(tmp_path / "run16")  # is trained anew; the rest is gone on with
     again = run_demo(tmp_path, seed=3, num_segments=24)
     assert again.metrics == first.metrics
-    assert (tmp_path / "run16").is_dir()

@@ -17,9 +17,6 @@ from egochef.errors import InputError
 Result = TypeVar("Result")
 END_S = 10.0
 """that a process has to end when its work is done"""
-HAS_SERVER = "forkserver" in multiprocessing.get_all_start_methods()
-PRELOADED = ["torch", "cv2", "egochef.data.dataset"]
-"""imported once, by a server that does nothing but start processes: each import of torch takes seconds"""
 
 
 def in_fresh_process(function: Callable[..., Result], *arguments: Any, as_worker: bool = True) -> Result:
@@ -31,8 +28,7 @@ def in_fresh_process(function: Callable[..., Result], *arguments: Any, as_worker
     Raises:
         InputError: the function's, or the process was killed.
     """
-    context = multiprocessing.get_context("forkserver") if HAS_SERVER else multiprocessing.get_context("spawn")
-    context.set_forkserver_preload(PRELOADED)
+    context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(sender, function, arguments, as_worker))
     process.start()
