@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -56,11 +57,57 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno not in _PLACE_IS_WRONG:
             raise
-        reason = error.strerror or str(error)
-        raise InputError(f"{path}: cannot be written ({reason}). Free space or choose another place.") from error
+        raise _place_is_wrong(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def staging(path: Path) -> Iterator[Path]:
+    """Yield a hidden folder beside `path`; on success all that lies in it moves up beside `path`, else it is removed.
+
+    For what consists of several files or folders. Nothing that exists is overwritten.
+
+    Raises:
+        InputError: the place cannot be written, the disk is full, or a name is taken, naming `path` or that name.
+    """
+    path = Path(path)
+    folder: Path | None = None
+    moved: list[Path] = []
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".part"))
+        yield folder
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                os.chmod(file, 0o666 & ~_umask())  # noqa: PTH101  as in `atomic_path`
+                with file.open("rb+") as opened:
+                    os.fsync(opened.fileno())
+        for source in sorted(folder.iterdir()):
+            target = path.parent / source.name
+            if target.exists():
+                raise InputError(f"{target}: exists. Remove it, or choose another place.")
+            source.rename(target)
+            moved.append(target)
+        _flush_folder(path.parent)
+        moved = []
+    except InputError as error:  # name the place that the user knows
+        raise InputError(str(error).replace(str(folder), str(path.parent))) from error
+    except OSError as error:
+        if error.errno not in _PLACE_IS_WRONG:
+            raise
+        raise _place_is_wrong(path, error) from error
+    finally:
+        for target in moved:
+            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _place_is_wrong(path: Path, error: OSError) -> InputError:
+    reason = error.strerror or str(error)
+    return InputError(f"{path}: cannot be written ({reason}). Free space or choose another place.")
 
 
 def _flush_folder(folder: Path) -> None:

@@ -34,7 +34,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="C",
-        help="checkpoint file or run folder; several are an ensemble",
+        help="checkpoint file, run folder, or exported model (.onnx, .mlpackage); several are an ensemble",
     )
     group.add_argument(
         "--scores",
@@ -101,7 +101,7 @@ def read_tables(args: argparse.Namespace, split: str) -> "tuple[list[str], list[
         InputError: neither was given, or anything about files, data and classes that does not fit.
     """
     from egochef.data.annotations import open_data_folder, read_split
-    from egochef.engines.torch_engine import load
+    from egochef.deploy.backends import load_scorer
     from egochef.errors import InputError
     from egochef.inference.scoring import score_split
     from egochef.scoring.table import load_scores
@@ -114,6 +114,6 @@ def read_tables(args: argparse.Namespace, split: str) -> "tuple[list[str], list[
     if args.scores:
         tables = [load_scores(path) for path in paths]
     else:
-        engines = [load(path, device=args.device, precision=args.precision) for path in paths]
+        engines = [load_scorer(path, device=args.device, precision=args.precision) for path in paths]
         tables = [score_split(engine, folder, split, segments, num_views=args.views) for engine in engines]
     return [str(path) for path in paths], tables, segments

@@ -25,6 +25,7 @@ COMMANDS = (
     "submit",
     "predict",
     "live",
+    "export",
     "bench",
     "slurm",
 )

@@ -29,9 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", type=float, metavar="X", help="peak learning rate")
     parser.add_argument("--seed", type=int, metavar="N", help="of weights, order and augmentation")
     parser.add_argument("--encoder", metavar="E", help="resnet50 or efficientnet_lite0")
-    parser.add_argument("--temporal", metavar="M", help="temporal model: bilstm or mean")
+    parser.add_argument("--temporal", metavar="M", help="temporal model: bilstm, tcn (no recurrence) or mean")
     parser.add_argument("--pooling", metavar="P", help="over time: mean, last or attention")
-    parser.add_argument("--hidden-size", type=int, metavar="N", help="LSTM units per direction")
+    parser.add_argument("--hidden-size", type=int, metavar="N", help="LSTM units per direction, or TCN channels")
+    parser.add_argument("--causal", action="store_true", default=None, help="the TCN looks at no later frame")
     parser.add_argument(
         "--train-on", nargs="+", action="extend", metavar="SPLIT", help="train, or train validation for a submission"
     )
@@ -201,7 +202,7 @@ def build_config(args: argparse.Namespace) -> "TrainConfig":
         config = with_init(config, args.init)
     if args.num_frames is not None:
         config = with_num_frames(config, args.num_frames)
-    model = {name: getattr(args, name) for name in ("temporal", "pooling", "hidden_size")}
+    model = {name: getattr(args, name) for name in ("temporal", "pooling", "hidden_size", "causal")}
     top = {name: getattr(args, name) for name in ("batch_size", "micro_batch", "epochs", "lr", "seed")}
     top |= {"num_workers": args.workers, "train_on": tuple(args.train_on) if args.train_on else None}
     top |= {"participants": tuple(args.participants) or None}

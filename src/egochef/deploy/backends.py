@@ -3,23 +3,30 @@
 What the other runtimes need is written once from the checkpoint, checked, and kept in the cache folder.
 """
 
+import dataclasses
 import logging
+import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from egochef.clip import ClipSpec
 from egochef.data.sampling import centre_times
 from egochef.data.transforms import eval_crop
-from egochef.deploy.onnx_files import pair_at, quantise_encoder, quantise_head, write_onnx_pair
-from egochef.engines.engine import Engine
-from egochef.engines.onnx_engine import RUNTIMES, OnnxEngine, OnnxPair, has_runtime, read_about
+from egochef.deploy.agreement import check, compare
+from egochef.deploy.export import SUFFIXES, open_exported
+from egochef.deploy.onnx_files import quantise, write_onnx
+from egochef.deploy.source import open_source
+from egochef.engines.engine import ClipEngine, Engine
+from egochef.engines.exported import ExportAbout, pair_paths
+from egochef.engines.onnx_engine import RUNTIMES, OnnxEngine, has_runtime, read_about
 from egochef.engines.torch_engine import load
 from egochef.errors import InputError
-from egochef.files import sha256_of
+from egochef.files import atomic_path, sha256_of, staging
 from egochef.model.checkpoint import checkpoint_file
 from egochef.model.weights import cache_folder
 from egochef.runtime import pick_device
@@ -30,7 +37,9 @@ log = logging.getLogger(__name__)
 BACKENDS = ("auto", "torch", *RUNTIMES)
 CALIBRATION_FRAMES = 128
 """frames of the calibration videos, together, that int8 ranges are measured on"""
-FORMAT = 1
+EXPORTED = tuple(SUFFIXES.values())
+"""how the names of exported files end"""
+FORMAT = 2
 """of what is kept in the cache folder"""
 
 
@@ -46,7 +55,8 @@ def load_engine(
     """Load a trained recogniser in a backend.
 
     Args:
-        checkpoint: a `.safetensors` file of ours, or a run's folder (its best checkpoint).
+        checkpoint: a `.safetensors` file of ours, or a run's folder (its best checkpoint); or an exported pair,
+            which has a backend and a precision of its own.
         backend: `torch`, `onnx`, `openvino`; `auto` is onnxruntime for float32 on a processor if it is installed, else
             torch.
         device: for torch; the others run on the processor.
@@ -58,6 +68,8 @@ def load_engine(
         InputError: a runtime that is not installed, a combination that does not exist, or a checkpoint that cannot be
             loaded.
     """
+    if Path(checkpoint).suffix in EXPORTED:
+        return _load_exported(Path(checkpoint), backend, device, precision, compiled)
     if backend not in BACKENDS:
         raise InputError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}")
     if backend == "auto":
@@ -75,7 +87,16 @@ def load_engine(
     pair = onnx_pair(Path(checkpoint))
     if precision == "int8":
         pair = _int8_pair(pair, calibrate, backend)
-    return OnnxEngine(pair, backend=backend, precision="fp32" if precision in ("auto", "int8") else precision)
+    return OnnxEngine(*pair, backend=backend, precision="fp32" if precision in ("auto", "int8") else precision)
+
+
+def _load_exported(path: Path, backend: str, device: str | None, precision: str, compiled: bool) -> Engine:
+    if backend not in ("auto", "onnx" if path.suffix == ".onnx" else "auto") or compiled:
+        raise InputError(f"{path}: was exported already. Leave out --backend and --compile.")
+    engine = load_scorer(path, device=device, precision=precision)
+    if not isinstance(engine, Engine):
+        raise InputError(f"{path}: takes whole clips; a stream needs a pair. Export it by --parts stream.")
+    return engine
 
 
 def _best_backend(device: str | None, precision: str, compiled: bool) -> str:
@@ -85,37 +106,71 @@ def _best_backend(device: str | None, precision: str, compiled: bool) -> str:
     return "torch"
 
 
-def onnx_pair(checkpoint: Path) -> OnnxPair:
-    """A checkpoint as ONNX in float32, from the cache folder; written and checked if it is not there yet.
+def load_scorer(checkpoint: Path, *, device: str | None = None, precision: str = "auto") -> ClipEngine:
+    """What scores clips: a checkpoint with torch, or an exported file in the runtime that it is for.
+
+    Args:
+        checkpoint: a `.safetensors` file of ours or a run's folder; or `X.onnx` or `X.mlpackage`.
+        device: for a checkpoint; an exported file runs on the processor.
+        precision: for a checkpoint; an exported file has its own.
 
     Raises:
-        InputError: as `write_onnx_pair` and `checkpoint_file`.
+        InputError: as `load` and `open_exported`, or flags that an exported file does not take.
+    """
+    if checkpoint.suffix not in EXPORTED:
+        return load(checkpoint, device=device, precision=precision)
+    if device not in (None, "cpu") or precision != "auto":
+        raise InputError(f"{checkpoint}: runs on the cpu in its own precision. Leave out --device and --precision.")
+    return open_exported(checkpoint)
+
+
+def onnx_pair(checkpoint: Path) -> tuple[Path, Path]:
+    """Encoder and head of a checkpoint as ONNX in float32, from the cache folder; written and checked if not there yet.
+
+    Raises:
+        InputError: as `checkpoint_file`, or the written files disagree with the checkpoint.
     """
     sha256 = sha256_of(checkpoint_file(checkpoint))
     output = cache_folder() / "onnx" / f"{sha256[:24]}-{FORMAT}.onnx"
-    pair = pair_at(output)
-    if pair.encoder.is_file() and pair.head.is_file():
+    pair = pair_paths(output)
+    if all(path.is_file() for path in pair):
         return pair
     log.info("writing %s as ONNX, once", checkpoint)
-    return write_onnx_pair(load(checkpoint, device="cpu", precision="fp32"), output, checkpoint=sha256)
+    source = open_source(checkpoint)
+    clip = source.engine.clip
+    noise = np.random.default_rng(0).integers(0, 256, (2, clip.num_frames, *[clip.image_size] * 2, 3), dtype=np.uint8)
+    with staging(output) as folder:
+        staged = pair_paths(folder / output.name)
+        for part, path in zip(("encoder", "head"), staged, strict=True):
+            write_onnx(source, part, path)
+        check(compare(source.engine, OnnxEngine(*staged), torch.from_numpy(noise), "fp32", any_length=True), output)
+    return pair
 
 
-def _int8_pair(pair: OnnxPair, videos: Sequence[Path], backend: str) -> OnnxPair:
+def _int8_pair(pair: tuple[Path, Path], videos: Sequence[Path], backend: str) -> tuple[Path, Path]:
     if not videos:
         raise InputError(
             "int8 needs to see pictures like those to come: --calibrate VIDEO ... (a minute of your camera will do)"
         )
-    clip, _, _ = read_about(pair.encoder)
-    crops = calibration_crops(videos, clip)
-    output = pair.encoder.with_name(f"{pair.encoder.stem}-int8-{zlib.crc32(crops.numpy().tobytes()):08x}.onnx")
+    encoder, head = pair
+    about = read_about(encoder)
+    crops = calibration_crops(videos, about.clip)
+    output = encoder.with_name(f"{encoder.stem}-int8-{zlib.crc32(crops.numpy().tobytes()):08x}.onnx")
     if not output.is_file():
         log.info("quantising on %d frames of %s, once", len(crops), ", ".join(path.name for path in videos))
-        quantise_encoder(pair, crops, output)
-    quantised = OnnxPair(output, pair.head)
-    if backend != "onnx":  # OpenVINO has no LSTM of eight bits
-        return quantised
-    head = pair.head.with_name(f"{pair.head.stem}-int8.onnx")
-    return OnnxPair(output, head) if head.is_file() else quantise_head(quantised, head)
+        _write_int8(encoder, output, about, iter(crops[:, None]))
+    if backend != "onnx" or about.temporal != "bilstm":  # OpenVINO has no LSTM of eight bits
+        return output, head
+    small_head = head.with_name(f"{head.stem}-int8.onnx")
+    if not small_head.is_file():
+        _write_int8(head, small_head, read_about(head), iter(()))
+    return output, small_head
+
+
+def _write_int8(path: Path, output: Path, about: ExportAbout, samples: Iterator[Tensor]) -> None:
+    with atomic_path(output) as temporary:
+        shutil.copyfile(path, temporary)
+        quantise(temporary, dataclasses.replace(about, precision="int8"), samples)
 
 
 def calibration_crops(videos: Sequence[Path], clip: ClipSpec) -> Tensor:

@@ -1,6 +1,6 @@
 """What every engine can do: run a recogniser's two halves on this machine."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -12,8 +12,8 @@ from egochef.model.recogniser import Logits
 from egochef.taxonomy import Taxonomy
 
 
-class Engine(Protocol):
-    """A recogniser, ready to run.
+class ClipEngine(Protocol):
+    """A recogniser that takes whole clips.
 
     The input is the crop that `data.transforms.eval_crop` gives; normalisation is the engine's own affair.
     """
@@ -24,21 +24,42 @@ class Engine(Protocol):
     """where features are kept"""
     name: str
     """for people: what runs it, where and in which precision"""
+
+    def clip_logits(self, frames: Tensor) -> Logits:
+        """Cropped frames (B, T, S, S, 3) uint8 -> logits (B, V) and (B, N), float32."""
+        raise NotImplementedError
+
+
+@runtime_checkable
+class Engine(ClipEngine, Protocol):
+    """A recogniser in its two halves."""
+
     overlaps: bool
     """whether `encode` and `classify` may run at once, in two threads, and gain by it"""
 
     def encode(self, frames: Tensor) -> Tensor:
         """Cropped frames (B, T, S, S, 3) uint8 -> features (B, T, D) float32."""
+        raise NotImplementedError
 
     def classify(self, features: Tensor) -> Logits:
         """Features (B, T, D) -> logits (B, V) and (B, N), float32; T need not be the T of training."""
+        raise NotImplementedError
+
+    def clip_logits(self, frames: Tensor) -> Logits:
+        """Cropped frames (B, T, S, S, 3) uint8 -> logits (B, V) and (B, N), float32."""
+        return self.classify(self.encode(frames))
 
 
-def recognise(engine: Engine, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def as_logits(probs: Tensor) -> Tensor:
+    """Log-probabilities, which are logits too; a probability that was rounded to 0 counts as the smallest number."""
+    return probs.clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+def recognise(engine: ClipEngine, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Verb probabilities (V,) and noun probabilities (N,) of one clip.
 
     Args:
         frames: (T, H, W, 3) uint8 RGB of any size, evenly spread over the action; T is best the checkpoint's.
     """
-    verb, noun = engine.classify(engine.encode(eval_crop(frames, engine.clip)[None]))
+    verb, noun = engine.clip_logits(eval_crop(frames, engine.clip)[None])
     return verb[0].softmax(0).cpu().numpy(), noun[0].softmax(0).cpu().numpy()

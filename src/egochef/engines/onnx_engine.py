@@ -1,14 +1,11 @@
 """Runs a recogniser that was written as ONNX, with onnxruntime or OpenVINO, on the processor.
 
-In: a pair of files, the frame encoder and the head over features, that `deploy.onnx` wrote. Both carry ClipSpec and
-class names in their metadata.
+In: one file for whole clips, or a pair for streams, as `deploy.onnx_files` writes them.
 """
 
 import functools
 import importlib.util
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,30 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egochef.clip import ClipSpec
+from egochef.engines.engine import ClipEngine, Engine, as_logits
+from egochef.engines.exported import METADATA_KEY, ExportAbout, check_pair, read_metadata
 from egochef.errors import InputError
 from egochef.model.recogniser import Logits
-from egochef.records import from_dict
 from egochef.runtime import num_cpus
-from egochef.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
     import openvino
 
-METADATA_KEY = "egochef"
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
 """backend -> the module that runs it"""
 Run = Callable[[np.ndarray], list[np.ndarray]]
-
-
-@dataclass(frozen=True)
-class OnnxPair:
-    """A recogniser in two files."""
-
-    encoder: Path
-    """`pixels` (N, S, S, 3) uint8 -> `features` (N, D) float32"""
-    head: Path
-    """`features` (B, T, D) float32 -> `verb` (B, V) and `noun` (B, N) logits"""
 
 
 def has_runtime(backend: str) -> bool:
@@ -47,15 +32,16 @@ def has_runtime(backend: str) -> bool:
     return importlib.util.find_spec(RUNTIMES[backend]) is not None and importlib.util.find_spec("onnx") is not None
 
 
-class OnnxEngine:
-    """A pair of ONNX files in a runtime; see `engines.engine.Engine`."""
+class OnnxEngine(Engine):
+    """A pair of ONNX files, frame encoder and head, in a runtime; see `engines.engine.Engine`."""
 
     overlaps = True
 
-    def __init__(self, pair: OnnxPair, *, backend: str = "onnx", precision: str = "fp32"):
+    def __init__(self, encoder: Path, head: Path, *, backend: str = "onnx", precision: str = "fp32"):
         """
         Args:
-            pair: the two files.
+            encoder: `pixels` (N, S, S, 3) uint8 -> `features` (N, D) float32.
+            head: `features` (B, T, D) float32 -> `verb` (B, V) and `noun` (B, N) logits.
             backend: `onnx` or `openvino`.
             precision: what OpenVINO computes in: `fp32`, or `bf16` where the processor has it. Weights of eight bits
                 are a matter of the files.
@@ -63,16 +49,15 @@ class OnnxEngine:
         Raises:
             InputError: the runtime is not installed, a file is missing or not one of ours, or no such precision here.
         """
-        if not has_runtime(backend):
-            raise InputError(f'backend {backend!r} is not installed here: pip install "egochef[{backend}]"')
-        self.clip, self.taxonomy, about = read_about(pair.encoder)
-        if read_about(pair.head)[:2] != (self.clip, self.taxonomy):
-            raise InputError(f"{pair.encoder} and {pair.head} are not of one recogniser. Export both again.")
+        _need_runtime(backend)
+        self.about = read_about(encoder)
+        check_pair(self.about, read_about(head), f"{encoder} and {head}")
+        self.clip, self.taxonomy = self.about.clip, self.about.taxonomy
         self.device = torch.device("cpu")
-        self.name = f"{RUNTIMES[backend]} cpu {about['precision'] if about['precision'] != 'fp32' else precision}"
-        opened = _open_onnxruntime if backend == "onnx" else _open_openvino
+        self.name = _name(self.about, backend, precision)
         # The LSTM's steps are too small to share out: a second thread would take more from the encoder than it gives.
-        self._encoder, self._head = opened(pair.encoder, precision, num_cpus()), opened(pair.head, precision, 1)
+        self._encoder = _open(encoder, backend, precision, num_cpus())
+        self._head = _open(head, backend, precision, 1)
 
     def encode(self, frames: Tensor) -> Tensor:
         """Cropped frames (B, T, S, S, 3) uint8 -> features (B, T, D) float32."""
@@ -85,8 +70,36 @@ class OnnxEngine:
         return Logits(torch.from_numpy(verb), torch.from_numpy(noun))
 
 
-def read_about(path: Path) -> tuple[ClipSpec, Taxonomy, dict[str, str]]:
-    """ClipSpec, class names and what else an ONNX file of ours says of itself (`part`, `precision`, `checkpoint`).
+class OnnxClipEngine(ClipEngine):
+    """One ONNX file that takes whole clips, in a runtime; see `engines.engine.ClipEngine`."""
+
+    def __init__(self, path: Path, *, backend: str = "onnx", precision: str = "fp32"):
+        """
+        Args:
+            path: `frames` (B, T, S, S, 3) uint8 -> `verb_probs` (B, V) and `noun_probs` (B, N).
+            backend: as of `OnnxEngine`.
+            precision: as of `OnnxEngine`.
+
+        Raises:
+            InputError: the runtime is not installed, the file is missing or not one of ours, or no such precision here.
+        """
+        _need_runtime(backend)
+        self.about = read_about(path)
+        if self.about.part != "clip":
+            raise InputError(f"{path}: part {self.about.part!r} of a pair, expected one that takes whole clips")
+        self.clip, self.taxonomy = self.about.clip, self.about.taxonomy
+        self.device = torch.device("cpu")
+        self.name = _name(self.about, backend, precision)
+        self._run = _open(path, backend, precision, num_cpus())
+
+    def clip_logits(self, frames: Tensor) -> Logits:
+        """Cropped frames (B, T, S, S, 3) uint8 -> log-probabilities (B, V) and (B, N), float32."""
+        verb, noun = self._run(np.ascontiguousarray(frames.numpy()))
+        return Logits(as_logits(torch.from_numpy(verb)), as_logits(torch.from_numpy(noun)))
+
+
+def read_about(path: Path) -> ExportAbout:
+    """The metadata of an ONNX file.
 
     Raises:
         InputError: no such file, not whole, or not one of ours.
@@ -95,17 +108,24 @@ def read_about(path: Path) -> tuple[ClipSpec, Taxonomy, dict[str, str]]:
 
     try:
         model = onnx.load(path, load_external_data=False)
-        about = json.loads(next(entry.value for entry in model.metadata_props if entry.key == METADATA_KEY))
-        clip = from_dict(ClipSpec, about.pop("clip"), f"{path}: clip")
-        return clip, Taxonomy(tuple(about.pop("verbs")), tuple(about.pop("nouns"))), about
     except FileNotFoundError:
         raise InputError(f"{path}: no such file, expected an ONNX model that EgoChef wrote") from None
-    except StopIteration:
-        raise InputError(f"{path}: an ONNX model, but not one that EgoChef wrote: it names no classes") from None
-    except InputError:
-        raise
     except Exception as error:  # protobuf's own errors have no common base
-        raise InputError(f"{path}: not a whole ONNX model of EgoChef's ({error}). Export it again.") from None
+        raise InputError(f"{path}: not a whole ONNX model ({error}). Export it again.") from None
+    return read_metadata(next((one.value for one in model.metadata_props if one.key == METADATA_KEY), None), path)
+
+
+def _name(about: ExportAbout, backend: str, precision: str) -> str:
+    return f"{RUNTIMES[backend]} cpu {about.precision if about.precision != 'fp32' else precision}"
+
+
+def _need_runtime(backend: str) -> None:
+    if not has_runtime(backend):
+        raise InputError(f'backend {backend!r} is not installed here: pip install "egochef[{backend}]"')
+
+
+def _open(path: Path, backend: str, precision: str, num_threads: int) -> Run:
+    return (_open_onnxruntime if backend == "onnx" else _open_openvino)(path, precision, num_threads)
 
 
 def _open_onnxruntime(path: Path, precision: str, num_threads: int) -> Run:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from egochef.clip import ClipSpec
 from egochef.data.transforms import to_input
-from egochef.engines.engine import recognise
+from egochef.engines.engine import Engine, recognise
 from egochef.model.checkpoint import load_checkpoint
 from egochef.model.encoders import fold_batchnorm
 from egochef.model.recogniser import Logits, Recogniser, encode_frames
@@ -21,7 +21,7 @@ from egochef.taxonomy import Taxonomy
 DTYPE_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """A recogniser on a device in a precision.
 
     >>> engine = egochef.load("outputs/run")

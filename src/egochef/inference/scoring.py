@@ -15,7 +15,7 @@ from tqdm import tqdm
 from egochef.data.annotations import DataFolder, Segment
 from egochef.data.dataset import Batch, Batches, ClipDataset, Key, make_loader, split_evenly
 from egochef.data.frames import Frames, open_frames
-from egochef.engines.engine import Engine
+from egochef.engines.engine import ClipEngine, Engine
 from egochef.engines.torch_engine import TorchEngine
 from egochef.errors import InputError
 from egochef.inference.features import Features, is_features
@@ -51,10 +51,10 @@ def truth_of(folder: DataFolder, split: str, segments: tuple[Segment, ...]) -> T
     )
 
 
-def encode_batches(
-    engine: Engine, dataset: ClipDataset, keys: list[Key], *, num_workers: int | None = None, title: str
-) -> Iterator[tuple[Batch, Tensor]]:
-    """Clips in the keys' order with their features (B, T, D) on the engine's device.
+def read_batches(
+    engine: ClipEngine, dataset: ClipDataset, keys: list[Key], *, num_workers: int | None = None, title: str
+) -> Iterator[Batch]:
+    """Clips in the keys' order, as many at once as suit the engine's device.
 
     Raises:
         FrameError: a sample that cannot be read, by its narration id.
@@ -64,16 +64,28 @@ def encode_batches(
     loader = make_loader(dataset, Batches(plan), num_workers=workers, pin_memory=engine.device.type == "cuda")
     with tqdm(total=len(keys), desc=title, unit="clip", disable=None, leave=False) as bar, closing(loader):
         for batch in loader:
-            if batch.colour is None:
-                yield batch, engine.encode(batch.frames)
-            else:  # features for training: torch alone changes colours
-                assert isinstance(engine, TorchEngine)
-                yield batch, engine.encode(batch.frames, batch.colour)
+            yield batch
             bar.update(len(batch.segment))
 
 
+def encode_batches(
+    engine: Engine, dataset: ClipDataset, keys: list[Key], *, num_workers: int | None = None, title: str
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Clips in the keys' order with their features (B, T, D) on the engine's device.
+
+    Raises:
+        FrameError: a sample that cannot be read, by its narration id.
+    """
+    for batch in read_batches(engine, dataset, keys, num_workers=num_workers, title=title):
+        if batch.colour is None:
+            yield batch, engine.encode(batch.frames)
+        else:  # features for training: torch alone changes colours
+            assert isinstance(engine, TorchEngine)
+            yield batch, engine.encode(batch.frames, batch.colour)
+
+
 def score_segments(
-    engine: Engine,
+    engine: ClipEngine,
     segments: tuple[Segment, ...],
     frames: Frames,
     *,
@@ -97,8 +109,8 @@ def score_segments(
     dataset = ClipDataset(segments, frames, engine.clip, num_views=num_views)
     ranks = ranks or Ranks()
     keys: list[Key] = [(0, position, position) for position in range(ranks.rank, len(dataset), ranks.num_ranks)]
-    for batch, features in encode_batches(engine, dataset, keys, num_workers=num_workers, title=title):
-        logits = engine.classify(features)
+    for batch in read_batches(engine, dataset, keys, num_workers=num_workers, title=title):
+        logits = engine.clip_logits(batch.frames)
         places = batch.segment.numpy()
         np.add.at(verb, places, logits.verb.softmax(1).double().cpu().numpy() / num_views)
         np.add.at(noun, places, logits.noun.softmax(1).double().cpu().numpy() / num_views)
@@ -127,7 +139,7 @@ def score_features(
 
 
 def score_split(
-    engine: Engine, folder: DataFolder, split: str, segments: tuple[Segment, ...], *, num_views: int = 1
+    engine: ClipEngine, folder: DataFolder, split: str, segments: tuple[Segment, ...], *, num_views: int = 1
 ) -> ScoreTable:
     """Score a data folder's split with a checkpoint of the same taxonomy.
 

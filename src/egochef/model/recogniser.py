@@ -21,13 +21,15 @@ class ModelConfig:
     encoder: str = "resnet50"
     """resnet50 (2048 features) or efficientnet_lite0 (1280)"""
     temporal: str = "bilstm"
-    """bilstm, or mean: no temporal model"""
+    """bilstm, tcn (temporal convolutions: no recurrence), or mean: no temporal model"""
     hidden_size: int = 512
-    """LSTM units per direction; 1024 is the 74.69 M model"""
+    """LSTM units per direction (1024 is the 74.69 M model), or channels of the TCN"""
     num_layers: int = 2
-    """LSTM layers"""
+    """LSTM layers, or blocks of the TCN"""
     temporal_dropout: float = 0.3
-    """between LSTM layers"""
+    """between LSTM layers, in TCN blocks"""
+    causal: bool = False
+    """the TCN looks at no later frame"""
     pooling: str = "mean"
     """over time, after the temporal model: mean, last or attention"""
     head_dropout: float = 0.5
@@ -51,6 +53,8 @@ class ModelConfig:
         for name in ("temporal_dropout", "head_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"model.{name} is {getattr(self, name)}, expected at least 0 and below 1")
+        if self.causal and self.temporal != "tcn":
+            raise InputError(f"model.causal with temporal model {self.temporal!r}: only tcn can be causal")
 
 
 class Logits(NamedTuple):
@@ -79,6 +83,7 @@ class Recogniser(nn.Module):
             num_layers=config.num_layers,
             dropout=config.temporal_dropout,
             pooling=config.pooling,
+            causal=config.causal,
         )
         self.dropout = nn.Dropout(config.head_dropout)
         self.verb_head = nn.Linear(self.temporal.num_outputs, config.num_verbs)

@@ -1,11 +1,12 @@
 """Temporal models: frame features (B, T, D) in, one vector a clip (B, E) out."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from egochef.errors import InputError
 
-TEMPORAL_MODELS = ("bilstm", "mean")
+TEMPORAL_MODELS = ("bilstm", "tcn", "mean")
 POOLINGS = ("mean", "last", "attention")
 
 
@@ -36,6 +37,63 @@ class BiLSTM(nn.Module):
         return pool(states, self.attention)  # (B, 2 * hidden_size)
 
 
+class TCN(nn.Module):
+    """Temporal convolutional network over the frames, then pooling: no recurrence. (B, T, D) -> (B, hidden_size).
+
+    After Bai et al. 2018 (arXiv:1803.01271): residual blocks of two dilated convolutions, the dilation doubling from
+    block to block. LayerNorm stands where they have weight normalisation. A phone's Neural Engine runs all of it,
+    which it does not for an LSTM.
+    """
+
+    def __init__(
+        self, num_features: int, hidden_size: int, num_layers: int, dropout: float, pooling: str, causal: bool
+    ):
+        """
+        Args:
+            hidden_size: channels.
+            num_layers: blocks; they see 1 + 4 * (2 ** num_layers - 1) frames.
+            causal: a frame's state depends on no later frame.
+        """
+        super().__init__()
+        self.project = nn.Linear(num_features, hidden_size)
+        self.blocks = nn.ModuleList(_TCNBlock(hidden_size, 2**number, dropout, causal) for number in range(num_layers))
+        self.norm = nn.LayerNorm(hidden_size)
+        self.num_outputs = hidden_size
+        self.pooling = pooling
+        self.attention = nn.Linear(hidden_size, 1) if pooling == "attention" else None
+
+    def forward(self, features: Tensor) -> Tensor:
+        states = self.states(features)
+        if self.pooling == "last":
+            return states[:, -1]  # (B, hidden_size)
+        return pool(states, self.attention)  # (B, hidden_size)
+
+    def states(self, features: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, hidden_size), before the pooling."""
+        states = self.project(features)
+        for block in self.blocks:
+            states = block(states)
+        return self.norm(states)
+
+
+class _TCNBlock(nn.Module):
+    """Two dilated convolutions of three frames beside a shortcut. (B, T, E) -> (B, T, E)."""
+
+    def __init__(self, num_channels: int, dilation: int, dropout: float, causal: bool):
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(num_channels) for _ in range(2))
+        self.convs = nn.ModuleList(nn.Conv1d(num_channels, num_channels, 3, dilation=dilation) for _ in range(2))
+        self.dropout = nn.Dropout(dropout)
+        self.padding = (2 * dilation, 0) if causal else (dilation, dilation)
+
+    def forward(self, states: Tensor) -> Tensor:
+        x = states
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            x = F.pad(norm(x).transpose(1, 2), self.padding)  # (B, E, T + 2 * dilation)
+            x = self.dropout(F.relu(conv(x)).transpose(1, 2))  # (B, T, E)
+        return states + x
+
+
 class MeanPool(nn.Module):
     """No temporal model: the mean (or last frame, or attention) of the frame features. (B, T, D) -> (B, D).
 
@@ -63,13 +121,22 @@ def pool(states: Tensor, attention: nn.Linear | None) -> Tensor:
 
 
 def build_temporal(
-    name: str, num_features: int, *, hidden_size: int, num_layers: int, dropout: float, pooling: str
-) -> BiLSTM | MeanPool:
+    name: str,
+    num_features: int,
+    *,
+    hidden_size: int,
+    num_layers: int,
+    dropout: float,
+    pooling: str,
+    causal: bool = False,
+) -> BiLSTM | TCN | MeanPool:
     """A temporal model by name; its output size is `.num_outputs`."""
     if pooling not in POOLINGS:
         raise InputError(f"pooling is {pooling!r}, expected one of {', '.join(POOLINGS)}")
     if name == "bilstm":
         return BiLSTM(num_features, hidden_size, num_layers, dropout, pooling)
+    if name == "tcn":
+        return TCN(num_features, hidden_size, num_layers, dropout, pooling, causal)
     if name == "mean":
         return MeanPool(num_features, pooling)
     raise InputError(f"temporal model is {name!r}, expected one of {', '.join(TEMPORAL_MODELS)}")

@@ -91,6 +91,8 @@ class ToyConfig:
     """frames from one key frame to the next"""
     segment_s: float | None = None
     """median length of a segment, whatever is done, and nearly all within a fifth of it; None takes the preset's"""
+    validation_share: float | None = None
+    """part of the segments in the validation split; None takes the preset's"""
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -113,6 +115,8 @@ class ToyConfig:
             raise InputError(f"gop is {self.gop!r}, expected a whole number from 1 to {MAX_GOP}")
         if self.segment_s is not None and not MIN_LENGTH_S <= self.segment_s <= MAX_LENGTH_S:
             raise InputError(f"segment_s is {self.segment_s!r}, expected {MIN_LENGTH_S} to {MAX_LENGTH_S} seconds")
+        if self.validation_share is not None and not 0 < self.validation_share <= 0.8:
+            raise InputError(f"validation_share is {self.validation_share!r}, expected above 0 and at most 0.8")
 
 
 def _is_whole(value: object) -> bool:

@@ -105,7 +105,8 @@ def plan_kitchen(config: ToyConfig) -> tuple[VideoPlan, ...]:
 def _split_sizes(config: ToyConfig, preset: Preset) -> dict[str, int]:
     total = config.num_segments
     assert total is not None
-    validation = max(4, round(total * preset.validation_share))
+    share = preset.validation_share if config.validation_share is None else config.validation_share
+    validation = max(4, round(total * share))
     test = max(3, round(total * preset.test_share))
     return {"train": total - validation - test, "validation": validation, "test": test}
 

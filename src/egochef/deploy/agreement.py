@@ -1,0 +1,109 @@
+"""Does a written file do what its checkpoint does? Both see the same clips, and their answers are compared.
+
+In: an engine of the checkpoint and one that runs the saved file. Out: `Agreement`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from egochef.engines.engine import ClipEngine, Engine
+from egochef.engines.exported import ExportAbout
+from egochef.engines.torch_engine import TorchEngine
+from egochef.errors import InputError
+
+TOLERANCES = {"fp32": 1e-5, "fp16": 2e-3, "int8": 0.1}
+"""largest difference of log-probabilities and features that a precision explains, relative to the largest value"""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How alike a written file and its checkpoint are, over some clips."""
+
+    num_clips: int
+    difference: float
+    """largest of log-probabilities, relative to the largest; what `tolerance` bounds"""
+    feature_difference: float | None
+    """largest of features, relative to the largest; None where a file takes whole clips"""
+    prob_difference: float
+    """largest of probabilities"""
+    verb_top1: float
+    """share of the clips whose best verb is the checkpoint's"""
+    noun_top1: float
+    tolerance: float
+    """what the precision explains"""
+
+
+def compare(engine: TorchEngine, written: ClipEngine, clips: Tensor, precision: str, *, any_length: bool) -> Agreement:
+    """Show both the clips (B, T, S, S, 3) uint8.
+
+    Args:
+        any_length: the file says that it takes any number of frames, so two clips also go in cut to about half:
+            an exporter may fix the number in silence.
+    """
+    differences, feature_differences = [], []
+    verb_same = noun_same = 0
+    prob_difference = 0.0
+    batches = [clips[place : place + 2] for place in range(0, len(clips), 2)]
+    for batch in batches:
+        ours, theirs = engine.clip_logits(batch), written.clip_logits(batch)
+        for one, other in zip(ours, theirs, strict=True):
+            differences.append(_difference(one.log_softmax(1), other.log_softmax(1)))
+            prob_difference = max(prob_difference, float((one.softmax(1) - other.softmax(1)).abs().max()))
+        verb_same += int((ours.verb.argmax(1) == theirs.verb.argmax(1)).sum())
+        noun_same += int((ours.noun.argmax(1) == theirs.noun.argmax(1)).sum())
+        if isinstance(written, Engine):
+            feature_differences.append(_difference(engine.encode(batch), written.encode(batch)))
+    if any_length:
+        short = clips[:2, : clips.shape[1] // 2 + 1]
+        for one, other in zip(engine.clip_logits(short), written.clip_logits(short), strict=True):
+            differences.append(_difference(one.log_softmax(1), other.log_softmax(1)))
+    return Agreement(
+        num_clips=len(clips),
+        difference=_worst(differences),
+        feature_difference=_worst(feature_differences) if feature_differences else None,
+        prob_difference=prob_difference,
+        verb_top1=verb_same / len(clips),
+        noun_top1=noun_same / len(clips),
+        tolerance=TOLERANCES[precision],
+    )
+
+
+def check(agreement: Agreement, path: Path) -> None:
+    """
+    Raises:
+        InputError: the file differs from its checkpoint by more than its precision explains; or gives NaN.
+    """
+    for name, difference in (
+        ("log-probabilities", agreement.difference),
+        ("features", agreement.feature_difference or 0.0),
+    ):
+        if not difference <= agreement.tolerance:
+            raise InputError(
+                f"{path}: the written model differs from its checkpoint: {name} by {difference:.1e} of the largest, "
+                f"expected at most {agreement.tolerance:.0e}; best verb the same on {agreement.verb_top1:.0%} and best "
+                f"noun on {agreement.noun_top1:.0%} of {agreement.num_clips} clips. Nothing was kept. Try another "
+                "--precision, and tell us."
+            )
+
+
+def check_about(expected: ExportAbout, found: ExportAbout, path: Path) -> None:
+    """
+    Raises:
+        InputError: what a written file says of itself is not what it should say; names the field.
+    """
+    for name in ExportAbout.__dataclass_fields__:
+        if getattr(found, name) != getattr(expected, name):
+            raise InputError(f"{path}: its metadata names another {name} than its checkpoint. Export it again.")
+
+
+def _difference(ours: Tensor, theirs: Tensor) -> float:
+    if ours.shape != theirs.shape:
+        return float("inf")
+    return float((ours - theirs).abs().max() / ours.abs().max().clamp_min(1e-6))
+
+
+def _worst(differences: list[float]) -> float:
+    return float(torch.tensor(differences).max())  # NaN stays NaN
