@@ -9,7 +9,7 @@ setup: $(READY)  ## .venv with everything pinned
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,bench,live,onnx,openvino,track]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,bench,coreml,live,onnx,openvino,track]"
 	touch $(READY)
 
 demo: setup  ## the whole main job on a toy kitchen, on a CPU, in minutes
@@ -32,7 +32,7 @@ soak: setup  ## what takes too long for every day: 50 kills at random moments, o
 
 bench: setup  ## the measured numbers of the README, as JSON files (four hours)
 	mkdir -p outputs
-	for name in decode submission workers temporal store_formats store_accuracy features levers live_accuracy live_memory; do \
+	for name in decode submission workers temporal store_formats store_accuracy features levers live_accuracy live_memory recurrence exports; do \
 		$(BIN)/python benchmarks/$$name.py > outputs/$$name.json && mv outputs/$$name.json benchmarks/results/ || exit 1; done
 	for what in data train live; do \
 		$(BIN)/egochef bench $$what --json > outputs/$$what.json && mv outputs/$$what.json benchmarks/results/ || exit 1; done

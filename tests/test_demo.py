@@ -20,11 +20,15 @@ def test_demo_runs_and_repeats_itself(tmp_path):
         "evaluation",
         "submission.zip",
         "predictions.jsonl",
+        "export",
         "demo.png",
         "demo.json",
     }
     written = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
     assert written == first.metrics["ensemble"]
+    names = {"kitchen-encoder.mlpackage", "kitchen-head.mlpackage", "kitchen.mlpackage.json", "class_mappings.json"}
+    assert {path.name for path in (tmp_path / "export").iterdir()} == names
+    assert first.export is not None and first.export.agreement.difference < 2e-3
     shutil.rmtree(tmp_path / "run16")  # is trained anew; the rest is gone on with
     again = run_demo(tmp_path, seed=3, num_segments=24)
     assert again.metrics == first.metrics

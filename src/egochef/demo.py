@@ -1,12 +1,14 @@
 """The whole main job on a small kitchen that we draw: no data, no GPU, no network needed.
 
-In: a folder to fill. Out: in it, data/, store/, run16/, run32/, evaluation/, submission.zip, predictions.jsonl and
-demo.png.
+In: a folder to fill. Out: in it, data/, store/, run16/, run32/, evaluation/, submission.zip, predictions.jsonl, export/
+and demo.png.
 What is there already from an earlier, interrupted demo is gone on with.
 """
 
 import dataclasses
+import importlib.util
 import logging
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 from egochef.data.annotations import DataFolder, find_videos, open_data_folder, read_split
 from egochef.data.prepare import prepare
 from egochef.data.store import StoreSpec
+from egochef.deploy.export import ExportReport, export
 from egochef.engines.torch_engine import TorchEngine, load
 from egochef.files import write_json
 from egochef.inference.scoring import score_split, truth_of
@@ -46,6 +49,8 @@ class DemoResult:
     submission: SubmissionSummary
     seconds: dict[str, float]
     """wall time of each part"""
+    export: ExportReport | None
+    """of the packages for the iPhone app; None where what writes them is not installed"""
 
 
 def run_demo(out: Path, *, seed: int = 0, num_segments: int | None = None) -> DemoResult:
@@ -97,8 +102,11 @@ def run_demo(out: Path, *, seed: int = 0, num_segments: int | None = None) -> De
     log.info("%d predictions for %s", num_predictions, video.name)
     done("predict")
 
+    exported = export_demo(out / f"run{NUM_FRAMES[0]}", store, out / "export" / "kitchen.mlpackage")
+    done("export")
+
     draw_demo_sheet(drawn, scores, out / "demo.png")
-    result = DemoResult(metrics, majority_action(folder), summary, seconds)
+    result = DemoResult(metrics, majority_action(folder), summary, seconds, exported)
     write_json(out / "demo.json", dataclasses.asdict(result))
     return result
 
@@ -117,6 +125,21 @@ def _evaluate(
         save_scores(place / "scores.npz", table)
         write_json(place / "metrics.json", metrics[name])
     return metrics, tables["ensemble"]
+
+
+def export_demo(checkpoint: Path, data: Path, output: Path) -> ExportReport | None:
+    """The pair of packages that the iPhone app runs; None where what writes them is not installed.
+
+    What an earlier demo left is written anew.
+
+    Raises:
+        InputError: the place cannot be written, or a package disagrees with its checkpoint.
+    """
+    if importlib.util.find_spec("coremltools") is None:
+        log.warning('nothing is exported: that needs pip install "egochef[coreml]"')
+        return None
+    shutil.rmtree(output.parent, ignore_errors=True)
+    return export(checkpoint, output, format="coreml", parts="stream", data=data)
 
 
 def majority_action(folder: DataFolder) -> float:

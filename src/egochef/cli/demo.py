@@ -43,8 +43,12 @@ def run(args: argparse.Namespace) -> int:
         "evaluation/": "metrics.json and scores.npz of both and of the ensemble",
         "submission.zip": "what the competition takes",
         "predictions.jsonl": "actions over a video's time",
+        "export/": "the 16-frame model for the iPhone app, checked (docs/xcode-tutorial.md)",
         "demo.png": "what was recognised, to look at",
     }
+    if result.export is None:
+        del places["export/"]
+        print('not exported for the iPhone app: that needs pip install "egochef[coreml]"')
     for name, what in places.items():
         print(f"  {args.out / name!s:<36}{what}")
     return 0

@@ -70,10 +70,15 @@ def print_report(report: "ExportReport") -> None:
     rows = [
         ("ran on", report.ran_on),
         ("clips", f"{agreement.num_clips} {report.clips}"),
-        ("largest difference", f"{agreement.difference:.1e} of log-probabilities (at most {agreement.tolerance:.0e})"),
+        (
+            "largest difference",
+            f"{agreement.difference:.1e} of log-probabilities (at most {agreement.tolerance.log_probs:.0e})",
+        ),
     ]
     if agreement.feature_difference is not None:
-        rows.append(("", f"{agreement.feature_difference:.1e} of features"))
+        rows.append(
+            ("", f"{agreement.feature_difference:.1e} of features (at most {agreement.tolerance.features:.0e})")
+        )
     rows += [
         ("", f"{agreement.prob_difference:.1e} of probabilities, in absolute terms"),
         ("same best class", f"verb {agreement.verb_top1:.0%}, noun {agreement.noun_top1:.0%}"),

@@ -17,7 +17,7 @@ from torch import Tensor
 from egochef.clip import ClipSpec
 from egochef.data.sampling import centre_times
 from egochef.data.transforms import eval_crop
-from egochef.deploy.agreement import check, compare
+from egochef.deploy.agreement import TOLERANCES, check, compare
 from egochef.deploy.export import SUFFIXES, open_exported
 from egochef.deploy.onnx_files import quantise, write_onnx
 from egochef.deploy.source import open_source
@@ -143,7 +143,8 @@ def onnx_pair(checkpoint: Path) -> tuple[Path, Path]:
         staged = pair_paths(folder / output.name)
         for part, path in zip(("encoder", "head"), staged, strict=True):
             write_onnx(source, part, path)
-        check(compare(source.engine, OnnxEngine(*staged), torch.from_numpy(noise), "fp32", any_length=True), output)
+        tolerance = TOLERANCES["onnx", "fp32"]
+        check(compare(source.engine, OnnxEngine(*staged), torch.from_numpy(noise), tolerance, any_length=True), output)
     return pair
 
 

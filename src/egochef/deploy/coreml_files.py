@@ -5,6 +5,8 @@ scaling and normalisation are inside. `deploy.agreement` checks what was written
 """
 
 import io
+import shutil
+import tempfile
 import warnings
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -99,14 +101,17 @@ def write_coreml(source: Source, part: str, precision: str, path: Path) -> None:
             )
             if precision == "int8":
                 model = _with_small_weights(ct, model)
-    except NotImplementedError as error:
+        _describe(model, about)
+        model.save(str(path))
+    except NotImplementedError as error:  # an operation that the converter does not know
         raise InputError(f"Core ML cannot hold this model ({error}). Export it as ONNX.") from None
-    except (ValueError, RuntimeError) as error:
-        if "op" not in str(error).lower():
+    except shutil.Error as error:  # a list of (from, to, reason)
+        raise InputError(f"{path}: cannot be written ({error.args[0][0][2]}). Free space or choose another place.") from None
+    except RuntimeError as error:
+        if "FileWriter" not in str(error):
             raise
-        raise InputError(f"Core ML cannot hold this model ({error}). Export it as ONNX.") from error
-    _describe(model, about)
-    model.save(str(path))
+        where = tempfile.gettempdir()
+        raise InputError(f"{where}: weights cannot be written ({error}). Free space, or set TMPDIR to another place.") from None
 
 
 def _with_small_weights(ct: Any, model: Any) -> Any:

@@ -19,7 +19,7 @@ from torch import Tensor
 from egochef.data.annotations import DataFolder, open_data_folder, read_split
 from egochef.data.dataset import ClipDataset
 from egochef.data.frames import open_frames
-from egochef.deploy.agreement import Agreement, check, check_about, compare
+from egochef.deploy.agreement import TOLERANCES, Agreement, check, check_about, compare
 from egochef.deploy.coreml_files import write_coreml
 from egochef.deploy.onnx_files import halve, need_onnx, quantise, write_onnx
 from egochef.deploy.source import Source, open_source
@@ -112,15 +112,19 @@ def export(
     with staging(output) as folder:
         for part, target in targets.items():
             log.info("writing %s", target.name)
-            _write(source, format, part, precision, folder / target.name, calibration)
+            _write(source, format, part, precision, folder / target.name)
         staged = [folder / target.name for target in targets.values()]
-        written = open_exported(folder / output.name)
-        for part, path in zip(targets, staged, strict=True):
-            check_about(source.about(part, precision), read_about(path), output.parent / path.name)
+        if format == "onnx" and precision != "fp32":
+            check_files(source, folder / output.name, clips, parts=parts, precision="fp32")
+            for part, path in zip(targets, staged, strict=True):
+                about = source.about(part, precision)
+                if precision == "fp16":
+                    halve(path, about)
+                else:
+                    log.info("measuring ranges on %d clips", len(calibration))
+                    quantise(path, about, samples_of(source, part, calibration))
         log.info("checking against the checkpoint on %d clips", len(clips))
-        any_length = format == "onnx" or parts == "stream"
-        agreement = compare(source.engine, written, clips, precision, any_length=any_length)
-        check(agreement, output)
+        written, agreement = check_files(source, folder / output.name, clips, parts=parts, precision=precision)
         if not (output.parent / CLASS_MAPPINGS).exists():
             write_json(folder / CLASS_MAPPINGS, class_mappings(source))
         report = ExportReport(
@@ -192,6 +196,28 @@ def open_exported(path: Path) -> ClipEngine:
     return of_pair(encoder, head)
 
 
+def check_files(
+    source: Source, output: Path, clips: Tensor, *, parts: str, precision: str
+) -> tuple[ClipEngine, Agreement]:
+    """Run saved files on clips (B, T, S, S, 3) uint8 and compare them with the checkpoint.
+
+    Returns:
+        What ran them, and how alike the two are.
+
+    Raises:
+        InputError: they say something else of themselves than they should, or differ by more than their precision
+            explains.
+    """
+    for part, path in target_paths(output, parts).items():
+        check_about(source.about(part, precision), read_about(path), path)
+    format = next(name for name, suffix in SUFFIXES.items() if suffix == output.suffix)
+    written = open_exported(output)
+    any_length = format == "onnx" or parts == "stream"
+    agreement = compare(source.engine, written, clips, TOLERANCES[format, precision], any_length=any_length)
+    check(agreement, output)
+    return written, agreement
+
+
 def find_clips(
     source: Source, data: Path | None, participants: Sequence[str], num_calibrated: int
 ) -> tuple[Tensor, Tensor, str]:
@@ -203,7 +229,8 @@ def find_clips(
     if data is None:
         with tempfile.TemporaryDirectory() as temporary:
             log.info("drawing a small kitchen to check on (--data takes your own)")
-            root = draw_kitchen(Path(temporary) / "kitchen", ToyConfig(preset="small", num_segments=24, seed=11))
+            config = ToyConfig(preset="small", num_segments=40, seed=11)
+            root = draw_kitchen(Path(temporary) / "kitchen", config, num_workers=1)  # so that a script needs no guard
             clips = _read_clips(source, open_data_folder(root), "validation", NUM_CHECKED)
         return clips, torch.zeros(0), "of a kitchen drawn for it"
     folder = open_data_folder(data, participants)
@@ -235,16 +262,12 @@ def _checked(format: str, parts: str, precision: str | None, output: Path) -> st
     return precision
 
 
-def _write(source: Source, format: str, part: str, precision: str, path: Path, calibration: Tensor) -> None:
+def _write(source: Source, format: str, part: str, precision: str, path: Path) -> None:
+    """A Core ML package in its precision, or an ONNX file in float32."""
     if format == "coreml":
         write_coreml(source, part, precision, path)
-        return
-    write_onnx(source, part, path)
-    about = source.about(part, precision)
-    if precision == "fp16":
-        halve(path, about)
-    elif precision == "int8":
-        quantise(path, about, samples_of(source, part, calibration))
+    else:
+        write_onnx(source, part, path)
 
 
 def samples_of(source: Source, part: str, clips: Tensor) -> Iterator[Tensor]:

@@ -5,8 +5,10 @@ Pixels go in as they are: scaling and normalisation are inside. `deploy.agreemen
 """
 
 import importlib.util
+import logging
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 OPSET = 17
 QUANTISED_OPS = {"Conv", "Add", "MatMul"}
 """the verb and noun heads (Gemm) stay exact: they are small, and nothing follows that would forgive"""
+NUM_EXACT_CONVS = 3
+"""convolutions next to the pixels that stay exact: they are small, and rounding in the light encoder's, whose weights
+nearly cancel each other, does twice the harm of all the rest"""
 
 
 class _Encoder(nn.Module):
@@ -149,25 +154,41 @@ def quantise(path: Path, about: ExportAbout, samples: Iterator[Tensor]) -> None:
 
     nodes = model.graph.node
     kinds = {node.op_type for node in nodes}
-    # Scaling and normalisation stay exact: in what takes pixels, all that stands before the first convolution.
-    first = next((place for place, node in enumerate(nodes) if node.op_type == "Conv"), 0) if name != FEATURES else 0
-    if kinds & {"Conv", "MatMul"}:
-        quantize_static(
-            path,
-            path,
-            Reader(),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=sorted(QUANTISED_OPS),
-            nodes_to_exclude=[node.name for node in nodes[:first]],
-            per_channel=True,
-            reduce_range=True,  # without VNNI, sums of two products of full range overflow sixteen bits
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-        )
-    if "LSTM" in kinds:
-        quantize_dynamic(path, path, op_types_to_quantize=["LSTM"], per_channel=True, weight_type=QuantType.QInt8)
+    # In what takes pixels, all that stands before the first quantised convolution stays exact.
+    convs = [place for place, node in enumerate(nodes) if node.op_type == "Conv"]
+    first = 0 if name == FEATURES else convs[NUM_EXACT_CONVS]
+    with _quiet_root():
+        if kinds & {"Conv", "MatMul"}:
+            quantize_static(
+                path,
+                path,
+                Reader(),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=sorted(QUANTISED_OPS),
+                nodes_to_exclude=[node.name for node in nodes[:first]],
+                per_channel=True,
+                reduce_range=True,  # without VNNI, sums of two products of full range overflow sixteen bits
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+            )
+        if "LSTM" in kinds:
+            quantize_dynamic(path, path, op_types_to_quantize=["LSTM"], per_channel=True, weight_type=QuantType.QInt8)
     _save(onnx.load(path), about, path)
+
+
+@contextmanager
+def _quiet_root() -> Iterator[None]:
+    """The quantiser tells the root logger of every channel that it widens; the check tells what comes of it all."""
+
+    def drop(record: logging.LogRecord) -> bool:
+        return False
+
+    logging.root.addFilter(drop)
+    try:
+        yield
+    finally:
+        logging.root.removeFilter(drop)
 
 
 def _save(model: "onnx.ModelProto", about: ExportAbout, path: Path) -> None:

@@ -51,7 +51,7 @@ class TCN(nn.Module):
         """
         Args:
             hidden_size: channels.
-            num_layers: blocks; they see 1 + 4 * (2 ** num_layers - 1) frames.
+            num_layers: blocks; they see 1 + 8 * (2 ** num_layers - 1) frames.
             causal: a frame's state depends on no later frame.
         """
         super().__init__()
@@ -77,19 +77,19 @@ class TCN(nn.Module):
 
 
 class _TCNBlock(nn.Module):
-    """Two dilated convolutions of three frames beside a shortcut. (B, T, E) -> (B, T, E)."""
+    """Two dilated convolutions of five frames beside a shortcut. (B, T, E) -> (B, T, E)."""
 
     def __init__(self, num_channels: int, dilation: int, dropout: float, causal: bool):
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(num_channels) for _ in range(2))
-        self.convs = nn.ModuleList(nn.Conv1d(num_channels, num_channels, 3, dilation=dilation) for _ in range(2))
+        self.convs = nn.ModuleList(nn.Conv1d(num_channels, num_channels, 5, dilation=dilation) for _ in range(2))
         self.dropout = nn.Dropout(dropout)
-        self.padding = (2 * dilation, 0) if causal else (dilation, dilation)
+        self.padding = (4 * dilation, 0) if causal else (2 * dilation, 2 * dilation)
 
     def forward(self, states: Tensor) -> Tensor:
         x = states
         for norm, conv in zip(self.norms, self.convs, strict=True):
-            x = F.pad(norm(x).transpose(1, 2), self.padding)  # (B, E, T + 2 * dilation)
+            x = F.pad(norm(x).transpose(1, 2), self.padding)  # (B, E, T + 4 * dilation)
             x = self.dropout(F.relu(conv(x)).transpose(1, 2))  # (B, T, E)
         return states + x
 
