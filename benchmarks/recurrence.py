@@ -84,9 +84,7 @@ def main() -> None:
         "num_segments": len(segments),
         "seeds": args.seeds,
         "heads": {name: count_parameters(head_of(args.work / f"{name}0")) for name in MODELS},
-        "means": {
-            name: {task: statistics.mean(row[task] for row in rows[name]) for task in TASKS} for name in MODELS
-        },
+        "means": {name: {task: statistics.mean(row[task] for row in rows[name]) for task in TASKS} for name in MODELS},
         "minus_bilstm_points": differences,
         "rows": rows,
     }

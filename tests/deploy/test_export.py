@@ -5,9 +5,11 @@ import dataclasses
 import importlib.util
 import io
 import json
+import re
 import resource
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,15 +28,17 @@ from deploy.exported import (
 
 from egochef.cli.main import main
 from egochef.data.annotations import open_data_folder, read_split
-from egochef.deploy.backends import load_engine
+from egochef.deploy.backends import load_engine, load_scorer, origin_of
 from egochef.deploy.export import check_files, export, open_exported, read_about, report_of
 from egochef.deploy.source import open_source
 from egochef.engines.engine import Engine
-from egochef.engines.exported import METADATA_KEY
+from egochef.engines.exported import FEATURES, IMAGE, METADATA_KEY, NOUN, VERB
 from egochef.engines.torch_engine import load
 from egochef.errors import InputError
 from egochef.inference.rolling import RollingRecogniser
-from egochef.model.checkpoint import load_checkpoint, write_tensors
+from egochef.model.checkpoint import write_tensors
+
+SWIFT = Path(__file__).resolve().parents[2] / "ios" / "EgoChefCore" / "Sources" / "EgoChefCore"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -89,6 +93,44 @@ def test_a_core_ml_pair_and_all_that_lies_beside_it(packages, checkpoint):
     about = read_about(output.with_name("x-head.mlpackage"))
     assert (about.clip, about.taxonomy, about.part, about.precision) == (CLIP, TAXONOMY, "head", "fp16")
     assert about.checkpoint == report.checkpoint and about.num_features == 1280
+
+
+def test_the_app_finds_what_it_reads(packages):
+    """Names, shapes and counts that the Swift code asks for are those of the packages."""
+    import coremltools
+
+    output, _ = packages
+    found = {}
+    for part in ("encoder", "head"):
+        path = output.with_name(f"x-{part}.mlpackage")
+        spec = coremltools.utils.load_spec(str(path))
+        metadata = json.loads(spec.description.metadata.userDefined[METADATA_KEY])
+        for kind, fields in (("ModelAbout", metadata), ("ClipSpec", metadata["clip"] | metadata["clip"]["grid"])):
+            text = (SWIFT / f"{kind}.swift").read_text(encoding="utf-8")
+            keys = set()
+            for body in re.findall(r"enum CodingKeys: String, CodingKey \{(.*?)\n    \}", text, re.DOTALL):
+                keys |= {value or name for name, value in re.findall(r'case (\w+)(?: = "(\w+)")?', body)}
+            assert keys and keys <= set(fields), kind
+        for feature in (*spec.description.input, *spec.description.output):
+            array = feature.type.multiArrayType
+            found[part, feature.name] = (
+                (feature.type.imageType.height, feature.type.imageType.width)
+                if feature.type.WhichOneof("Type") == "imageType"
+                else tuple(array.shape)
+            )
+            if feature.type.WhichOneof("Type") == "multiArrayType":
+                assert array.dataType == array.ArrayDataType.Value("FLOAT32")
+                if feature.name == FEATURES and part == "head":
+                    sizes = array.shapeRange.sizeRanges
+                    assert [(size.lowerBound, size.upperBound) for size in sizes] == [(1, 1), (1, 64), (1280, 1280)]
+        assert spec.specificationVersion == 8, "iOS 17"
+    assert found == {
+        ("encoder", IMAGE): (64, 64),
+        ("encoder", FEATURES): (1, 1280),
+        ("head", FEATURES): (1, 4, 1280),
+        ("head", VERB): (1, 3),
+        ("head", NOUN): (1, 4),
+    }
 
 
 @pytest.mark.parametrize(
@@ -150,7 +192,11 @@ def blue_first(package):
         ("encoder", lambda path: change_constant(path, "gamma", lambda scale: scale[::-1]), "differs from its"),
         ("encoder", lambda path: change_constant(path, "beta", lambda shift: 0.9 * shift), "differs from its"),
         ("encoder", lambda path: change_constant(path, "blocks_7_project_conv_weight", np.flip), "differs from its"),
-        ("head", lambda path: change_constant(path, "noun_head_bias", lambda bias: bias + [0.1, 0, 0, 0]), "differs"),
+        (
+            "head",
+            lambda path: change_constant(path, "noun_head_bias", lambda bias: bias + np.array([0.1, 0, 0, 0])),
+            "differs",
+        ),
     ],
     ids=["names", "names of the head", "colours", "scale", "mean", "a tensor", "a bias"],
 )
@@ -177,7 +223,10 @@ def swap_names_in_file(path):
     ("spoil", "message"),
     [
         (swap_names_in_file, "names another verbs"),
-        (lambda path: change_initializer(path, "stem_conv.weight", lambda w: w[:, ::-1]), "differs from its checkpoint"),
+        (
+            lambda path: change_initializer(path, "stem_conv.weight", lambda w: w[:, ::-1]),
+            "differs from its checkpoint",
+        ),
         (lambda path: change_initializer(path, "shift", lambda shift: 0.99 * shift), "differs from its checkpoint"),
         (lambda path: change_initializer(path, "blocks.7.project_conv.bias", lambda bias: bias + 1e-2), "differs from"),
     ],
@@ -206,9 +255,8 @@ def test_an_exported_model_is_scored_like_any_checkpoint(packages, onnx_file, tm
         scores.append(np.load(out / "scores.npz")["verb_output"])
     assert len(scores[0]) == len(read_split(open_data_folder(toy_root), "validation"))
     assert all(np.abs(scores[0] - other).max() < 1e-4 for other in scores[1:])
+    assert origin_of(output).train_on == origin_of(checkpoint).train_on == ("train",)
     with pytest.raises(InputError, match="runs on the cpu in its own precision"):
-        from egochef.deploy.backends import load_scorer
-
         load_scorer(output, precision="bf16")
 
 
@@ -251,7 +299,6 @@ def test_what_is_refused_leaves_nothing(words, message, checkpoint, toy_root, tm
     (tmp_path / "there.onnx").write_text("mine")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "class_mappings.json").write_text('{"verbs": {"0": "cook"}}')
-    recogniser, _ = load_checkpoint(checkpoint)
     header = json.loads(_header(checkpoint))
     header["model"]["encoder"] = "vgg"
     write_tensors(tmp_path / "strange.safetensors", {"x": torch.zeros(1)}, header)

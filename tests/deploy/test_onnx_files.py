@@ -1,49 +1,27 @@
 """What is written as ONNX does what the checkpoint does, in onnxruntime and OpenVINO, or is refused."""
 
-import dataclasses
-import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from deploy.exported import CLIP, TAXONOMY, pictures, save
 
-from egochef.clip import ClipSpec
 from egochef.data.transforms import eval_crop
 from egochef.deploy import backends
 from egochef.deploy.backends import load_engine, onnx_pair
-from egochef.deploy.onnx_files import check_pair, pair_at, write_onnx_pair
-from egochef.engines.onnx_engine import METADATA_KEY, RUNTIMES, OnnxEngine, OnnxPair
-from egochef.engines.torch_engine import load
+from egochef.deploy.onnx_files import write_onnx
+from egochef.deploy.source import open_source
+from egochef.engines.exported import pair_paths
+from egochef.engines.onnx_engine import RUNTIMES, OnnxEngine
 from egochef.errors import InputError
-from egochef.model.checkpoint import Checkpoint, save_checkpoint
-from egochef.model.recogniser import ModelConfig, Recogniser
-from egochef.taxonomy import Taxonomy
 from egochef.video.decode import decode_at
-
-CLIP = ClipSpec(num_frames=4, image_size=64, resize_size=72, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
-TAXONOMY = Taxonomy(("a", "b", "c"), ("w", "x", "y", "z"))
-
-
-def save(path, seed=0, **model):
-    torch.manual_seed(seed)
-    recogniser = Recogniser(ModelConfig(hidden_size=8, num_verbs=3, num_nouns=4, frozen_batchnorm=False, **model))
-    for module in recogniser.modules():  # statistics as after training
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(std=0.1)
-            module.running_var.uniform_(0.5, 1.5)
-    save_checkpoint(path, recogniser.eval(), Checkpoint(recogniser.config, CLIP, TAXONOMY, "toy", "none"))
-    return path
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     return save(tmp_path_factory.mktemp("checkpoint") / "x.safetensors", encoder="efficientnet_lite0")
-
-
-def pictures(num_clips, num_frames, seed=1):
-    return np.random.default_rng(seed).integers(0, 256, (num_clips, num_frames, 64, 64, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -53,19 +31,21 @@ def pictures(num_clips, num_frames, seed=1):
         {"encoder": "resnet50"},
         {"encoder": "efficientnet_lite0", "pooling": "last"},
         {"encoder": "efficientnet_lite0", "pooling": "attention", "num_layers": 1},
+        {"encoder": "efficientnet_lite0", "temporal": "tcn", "causal": True},
         {"encoder": "efficientnet_lite0", "temporal": "mean"},
     ],
     ids=lambda model: "-".join(str(value) for value in model.values()),
 )
 def test_the_pair_equals_the_checkpoint_at_any_size(model, tmp_path):
-    engine = load(save(tmp_path / "x.safetensors", **model), device="cpu", precision="fp32")
-    pair = write_onnx_pair(engine, tmp_path / "out" / "x.onnx", checkpoint="abc")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x-encoder.onnx", "x-head.onnx"]
+    source = open_source(save(tmp_path / "x.safetensors", **model))
+    engine, pair = source.engine, pair_paths(tmp_path / "x.onnx")
+    for part, path in zip(("encoder", "head"), pair, strict=True):
+        write_onnx(source, part, path)
     for backend in RUNTIMES:
-        written = OnnxEngine(pair, backend=backend)
+        written = OnnxEngine(*pair, backend=backend)
         assert (written.clip, written.taxonomy) == (CLIP, TAXONOMY)
         for num_clips, num_frames in ((1, 1), (3, 4), (2, 9)):
-            crops = torch.from_numpy(pictures(num_clips, num_frames))
+            crops = pictures(num_clips, num_frames)
             features = engine.encode(crops)
             here = written.encode(crops)
             assert here.shape == features.shape
@@ -91,60 +71,27 @@ signal.raise_signal(signal.SIGUSR1)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
-def test_a_disagreement_is_caught(checkpoint, tmp_path):
-    import onnx
-
-    engine = load(checkpoint, device="cpu", precision="fp32")
-    pair = write_onnx_pair(engine, tmp_path / "x.onnx", checkpoint="abc")
-    assert check_pair(engine, pair) < 1e-5
-    other = load(save(tmp_path / "other.safetensors", seed=1, encoder="efficientnet_lite0"), device="cpu")
-    with pytest.raises(InputError, match="differs from its checkpoint by"):
-        check_pair(other, pair)
-    for part, change in (
-        ("encoder", {"clip": {**dataclasses.asdict(CLIP), "mean": (0.5, 0.5, 0.5)}}),
-        ("head", {"verbs": ("b", "a", "c")}),
-    ):
-        swapped = pair_at(tmp_path / f"swapped-{part}.onnx")
-        for one, path in (("encoder", swapped.encoder), ("head", swapped.head)):
-            model = onnx.load(getattr(pair, one))
-            if one == part:
-                entry = next(each for each in model.metadata_props if each.key == METADATA_KEY)
-                entry.value = json.dumps(json.loads(entry.value) | change)
-            onnx.save(model, path)
-        with pytest.raises(InputError, match="not of one recogniser"):
-            check_pair(engine, swapped)
-
-
-def test_a_write_that_fails_leaves_nothing(checkpoint, tmp_path, monkeypatch):
-    engine = load(checkpoint, device="cpu", precision="fp32")
-    (tmp_path / "file").write_text("no folder")
-    with pytest.raises(InputError, match="cannot be written"):
-        write_onnx_pair(engine, tmp_path / "file" / "x.onnx", checkpoint="abc")
-    (tmp_path / "out" / "x-head.onnx").mkdir(parents=True)
-    with pytest.raises(InputError, match="cannot be written"):
-        write_onnx_pair(engine, tmp_path / "out" / "x.onnx", checkpoint="abc")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["x-head.onnx"]
-
-
 def test_what_is_no_pair_of_ours(checkpoint, tmp_path):
     import onnx
 
-    pair = onnx_pair(checkpoint)
+    encoder, head = onnx_pair(checkpoint)
     cut = tmp_path / "cut.onnx"
-    cut.write_bytes(pair.encoder.read_bytes()[:-1000])
+    cut.write_bytes(encoder.read_bytes()[:-1000])
     with pytest.raises(InputError, match="cut.onnx: not a whole ONNX model"):
-        OnnxEngine(OnnxPair(cut, pair.head))
+        OnnxEngine(cut, head)
     with pytest.raises(InputError, match="no such file"):
-        OnnxEngine(OnnxPair(tmp_path / "none.onnx", pair.head))
-    model = onnx.load(pair.head)
+        OnnxEngine(tmp_path / "none.onnx", head)
+    with pytest.raises(InputError, match="the encoder is of part 'head'"):
+        OnnxEngine(head, head)
+    model = onnx.load(head)
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "foreign.onnx")
     with pytest.raises(InputError, match="it names no classes"):
-        OnnxEngine(OnnxPair(pair.encoder, tmp_path / "foreign.onnx"))
+        OnnxEngine(encoder, tmp_path / "foreign.onnx")
 
 
 def test_backends_agree_and_are_written_once(checkpoint, monkeypatch):
-    crops = torch.from_numpy(pictures(1, 4))
+    crops = pictures(1, 4)
     expected = load_engine(checkpoint, backend="torch", device="cpu", precision="fp32").encode(crops)
     for backend in RUNTIMES:
         engine = load_engine(checkpoint, backend=backend)
@@ -154,7 +101,7 @@ def test_backends_agree_and_are_written_once(checkpoint, monkeypatch):
     def again(*args, **kwargs):
         raise AssertionError("written twice")
 
-    monkeypatch.setattr(backends, "write_onnx_pair", again)
+    monkeypatch.setattr(backends, "write_onnx", again)
     load_engine(checkpoint, backend="onnx")
 
 

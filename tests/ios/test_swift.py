@@ -11,19 +11,21 @@ from typing import Any
 import pytest
 from conftest import need
 
+from egochef.engines import exported
+
 IOS = Path(__file__).resolve().parents[2] / "ios"
 CORE = IOS / "EgoChefCore"
 SOURCES = sorted(path for path in IOS.rglob("*.swift") if ".build" not in path.parts)
 
 NAMES = {
-    "image": "image",
-    "features": "features",
-    "verb": "verb",
-    "noun": "noun",
-    "frames": "frames",
-    "verbProbs": "verb_probs",
-    "nounProbs": "noun_probs",
-    "metadataKey": "egochef",
+    "image": exported.IMAGE,
+    "features": exported.FEATURES,
+    "verb": exported.VERB,
+    "noun": exported.NOUN,
+    "frames": exported.FRAMES,
+    "verbProbs": exported.VERB_PROBS,
+    "nounProbs": exported.NOUN_PROBS,
+    "metadataKey": exported.METADATA_KEY,
 }
 """constants of Swift's FeatureNames: names of inputs, outputs and metadata in the exported packages"""
 

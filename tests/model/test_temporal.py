@@ -8,11 +8,10 @@ from egochef.errors import InputError
 from egochef.model.temporal import build_temporal
 
 
-def build(name, pooling, num_features=5, hidden_size=4):
+def build(name, pooling, num_features=5, hidden_size=4, **more):
     torch.manual_seed(0)
-    return build_temporal(
-        name, num_features, hidden_size=hidden_size, num_layers=2, dropout=0.3, pooling=pooling
-    ).eval()
+    sizes = {"hidden_size": hidden_size, "num_layers": 2, "dropout": 0.3}
+    return build_temporal(name, num_features, pooling=pooling, **sizes, **more).eval()
 
 
 def sigmoid(x):
@@ -61,6 +60,56 @@ def test_last_is_where_each_direction_has_seen_all():
     assert np.abs(model(x)[0].detach().numpy() - expected).max() < 1e-5
 
 
+def reference_tcn(model, x, *, causal):
+    """(T, D) -> (T, E) by loops over frames and taps."""
+    p = {name: value.detach().double().numpy() for name, value in model.named_parameters()}
+
+    def norm(rows, name):
+        centred = rows - rows.mean(1, keepdims=True)
+        return centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5) * p[f"{name}.weight"] + p[f"{name}.bias"]
+
+    x = x @ p["project.weight"].T + p["project.bias"]
+    for block in range(len(model.blocks)):
+        inner, step = x, 2**block
+        for conv in range(2):
+            rows = norm(inner, f"blocks.{block}.norms.{conv}")
+            weight, bias = (p[f"blocks.{block}.convs.{conv}.{kind}"] for kind in ("weight", "bias"))
+            inner = np.tile(bias, (len(rows), 1))
+            for frame in range(len(rows)):
+                for tap in range(5):
+                    source = frame + (tap - (4 if causal else 2)) * step
+                    if 0 <= source < len(rows):
+                        inner[frame] += weight[:, :, tap] @ rows[source]
+            inner = np.maximum(inner, 0)
+        x = x + inner
+    return norm(x, "norm")
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_tcn_equals_loops(causal):
+    model = build("tcn", "mean", causal=causal)
+    x = torch.randn(2, 11, 5)
+    expected = np.stack([reference_tcn(model, clip.double().numpy(), causal=causal) for clip in x])
+    assert np.abs(model.states(x).detach().numpy() - expected).max() < 1e-5
+    assert np.abs(model(x).detach().numpy() - expected.mean(axis=1)).max() < 1e-5
+    last = build("tcn", "last", causal=causal)
+    assert np.abs(last(x).detach().numpy() - expected[:, -1]).max() < 1e-5
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_what_a_tcn_frame_sees(causal):
+    """1 + 8 * (2 ** layers - 1) frames around it; none to come where it is causal."""
+    model = build("tcn", "mean", hidden_size=32, causal=causal)
+    x = torch.randn(1, 40, 5)
+    before, seen = model.states(x)[0], []
+    for frame in range(40):
+        changed = x.clone()
+        changed[0, frame] += 1
+        if (model.states(changed)[0, 20] - before[20]).abs().max() > 1e-7:
+            seen.append(frame)
+    assert seen == (list(range(21)) if causal else list(range(8, 33)))
+
+
 def test_attention_is_a_weighted_mean():
     model = build("mean", "attention")
     x = torch.randn(3, 7, 5)
@@ -70,14 +119,16 @@ def test_attention_is_a_weighted_mean():
 
 
 @pytest.mark.parametrize("pooling", ["mean", "attention"])
-def test_mean_pooling_cannot_tell_the_order_and_bilstm_can(pooling):
+def test_mean_pooling_cannot_tell_the_order_and_the_others_can(pooling):
     x = torch.randn(2, 7, 5)
-    mean, bilstm = build("mean", pooling), build("bilstm", pooling)
+    mean = build("mean", pooling)
     assert torch.allclose(mean(x), mean(x.flip(1)), atol=1e-6)
-    assert not torch.allclose(bilstm(x), bilstm(x.flip(1)), atol=1e-3)
+    for name in ("bilstm", "tcn"):
+        model = build(name, pooling)
+        assert not torch.allclose(model(x), model(x.flip(1)), atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["bilstm", "mean"])
+@pytest.mark.parametrize("name", ["bilstm", "tcn", "mean"])
 @pytest.mark.parametrize("pooling", ["mean", "last", "attention"])
 @pytest.mark.parametrize("num_frames", [1, 16, 32])
 def test_any_number_of_frames(name, pooling, num_frames):
@@ -86,7 +137,7 @@ def test_any_number_of_frames(name, pooling, num_frames):
 
 
 def test_unknown_names():
-    with pytest.raises(InputError, match="expected one of bilstm, mean"):
+    with pytest.raises(InputError, match="expected one of bilstm, tcn, mean"):
         build("gru", "mean")
     with pytest.raises(InputError, match="expected one of mean, last, attention"):
         build("bilstm", "max")

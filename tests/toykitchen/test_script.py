@@ -125,6 +125,12 @@ def test_the_length_of_segments_can_be_set(preset: str):
     ], "the same things are done"
 
 
+def test_the_share_of_the_validation_split_can_be_set():
+    plans = plan_kitchen(ToyConfig(seed=6, num_segments=100, validation_share=0.6))
+    assert sum(len(plan.acts) for plan in plans if plan.split == "validation") == 60
+    assert sum(len(plan.acts) for plan in plans) == 100
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -138,6 +144,7 @@ def test_the_length_of_segments_can_be_set(preset: str):
         ({"gop": 2.5}, "gop is 2.5, expected a whole number from 1"),
         ({"segment_s": 0.1}, "segment_s is 0.1, expected 0.3 to 10.0 seconds"),
         ({"segment_s": float("nan")}, "segment_s is nan, expected"),
+        ({"validation_share": 0.9}, "validation_share is 0.9, expected above 0 and at most 0.8"),
     ],
 )
 def test_wrong_configurations_are_refused(wrong: dict, message: str):

@@ -73,14 +73,14 @@ def find_sls(args: argparse.Namespace) -> "SLS":
     Raises:
         InputError: a level that neither a flag nor a checkpoint tells.
     """
+    from egochef.deploy.backends import origin_of
     from egochef.errors import InputError
-    from egochef.model.checkpoint import checkpoint_file, load_checkpoint
     from egochef.scoring.submission import SLS
 
     given = {level: getattr(args, f"sls_{level}") for level in ("pt", "tl", "td")}
     told: dict[str, int | None] = dict.fromkeys(given)
     if args.checkpoint:
-        abouts = [load_checkpoint(checkpoint_file(path))[1] for path in args.checkpoint]
+        abouts = [origin_of(path) for path in args.checkpoint]
         starts = {about.initial_weights for about in abouts}
         if starts <= {"none", "imagenet"}:
             told["pt"] = 1 if "imagenet" in starts else 0

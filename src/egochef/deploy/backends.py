@@ -19,6 +19,7 @@ from egochef.data.sampling import centre_times
 from egochef.data.transforms import eval_crop
 from egochef.deploy.agreement import TOLERANCES, check, compare
 from egochef.deploy.export import SUFFIXES, open_exported
+from egochef.deploy.export import read_about as read_export
 from egochef.deploy.onnx_files import quantise, write_onnx
 from egochef.deploy.source import open_source
 from egochef.engines.engine import ClipEngine, Engine
@@ -27,7 +28,7 @@ from egochef.engines.onnx_engine import RUNTIMES, OnnxEngine, has_runtime, read_
 from egochef.engines.torch_engine import load
 from egochef.errors import InputError
 from egochef.files import atomic_path, sha256_of, staging
-from egochef.model.checkpoint import checkpoint_file
+from egochef.model.checkpoint import Checkpoint, checkpoint_file, load_checkpoint
 from egochef.model.weights import cache_folder
 from egochef.runtime import pick_device
 from egochef.video.decode import decode_at, iter_frames, probe
@@ -122,6 +123,18 @@ def load_scorer(checkpoint: Path, *, device: str | None = None, precision: str =
     if device not in (None, "cpu") or precision != "auto":
         raise InputError(f"{checkpoint}: runs on the cpu in its own precision. Leave out --device and --precision.")
     return open_exported(checkpoint)
+
+
+def origin_of(checkpoint: Path) -> Checkpoint | ExportAbout:
+    """What a checkpoint or an exported file says of how it came about: `initial_weights`, `train_on`.
+
+    Raises:
+        InputError: no such file, or not one of ours.
+    """
+    if checkpoint.suffix not in EXPORTED:
+        return load_checkpoint(checkpoint_file(checkpoint))[1]
+    encoder, _ = pair_paths(checkpoint)
+    return read_export(checkpoint if checkpoint.exists() else encoder)
 
 
 def onnx_pair(checkpoint: Path) -> tuple[Path, Path]:

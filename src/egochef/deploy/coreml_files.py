@@ -106,12 +106,16 @@ def write_coreml(source: Source, part: str, precision: str, path: Path) -> None:
     except NotImplementedError as error:  # an operation that the converter does not know
         raise InputError(f"Core ML cannot hold this model ({error}). Export it as ONNX.") from None
     except shutil.Error as error:  # a list of (from, to, reason)
-        raise InputError(f"{path}: cannot be written ({error.args[0][0][2]}). Free space or choose another place.") from None
+        raise InputError(
+            f"{path}: cannot be written ({error.args[0][0][2]}). Free space or choose another place."
+        ) from None
     except RuntimeError as error:
         if "FileWriter" not in str(error):
             raise
         where = tempfile.gettempdir()
-        raise InputError(f"{where}: weights cannot be written ({error}). Free space, or set TMPDIR to another place.") from None
+        raise InputError(
+            f"{where}: weights cannot be written ({error}). Free space, or set TMPDIR to another place."
+        ) from None
 
 
 def _with_small_weights(ct: Any, model: Any) -> Any:
