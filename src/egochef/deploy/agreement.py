@@ -69,14 +69,17 @@ def compare(
     prob_difference = 0.0
     batches = [clips[place : place + 2] for place in range(0, len(clips), 2)]
     for batch in batches:
-        ours, theirs = engine.clip_logits(batch), written.clip_logits(batch)
+        if isinstance(written, Engine):
+            features, written_features = engine.encode(batch), written.encode(batch)
+            feature_differences.append(_distance(features, written_features))
+            ours, theirs = engine.classify(features), written.classify(written_features)
+        else:
+            ours, theirs = engine.clip_logits(batch), written.clip_logits(batch)
         for one, other in zip(ours, theirs, strict=True):
             differences.append(_difference(one.log_softmax(1), other.log_softmax(1)))
             prob_difference = max(prob_difference, float((one.softmax(1) - other.softmax(1)).abs().max()))
         verb_same += int((ours.verb.argmax(1) == theirs.verb.argmax(1)).sum())
         noun_same += int((ours.noun.argmax(1) == theirs.noun.argmax(1)).sum())
-        if isinstance(written, Engine):
-            feature_differences.append(_distance(engine.encode(batch), written.encode(batch)))
     if any_length:
         short = clips[:2, : clips.shape[1] // 2 + 1]
         for one, other in zip(engine.clip_logits(short), written.clip_logits(short), strict=True):

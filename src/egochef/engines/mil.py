@@ -35,10 +35,11 @@ class MilProgram:
         if spec.WhichOneof("Type") != "mlProgram":
             raise InputError(f"{package}: not an ML Program, expected what egochef export --format coreml writes")
         self.description = spec.description
-        function = _load(package, spec).functions["main"]
+        function = _load(package, spec)
         self.inputs = {name: tuple(var.shape) for name, var in function.inputs.items()}
         """name -> shape; a length that is not fixed is a symbol"""
         self.outputs = tuple(var.name for var in function.outputs)
+        self._rounded = {name for name, var in function.inputs.items() if _is_half(var)}
         self.op_types: list[str] = []
         """of all operations but constants, in order"""
         self._constants: dict[str, Any] = {}
@@ -55,7 +56,7 @@ class MilProgram:
             self.op_types.append(op.op_type)
             step = _Step(op)
             if op.op_type.startswith("constexpr"):
-                self._constants[op.outputs[0].name] = step.run(self._constants)
+                self._constants |= step.run(self._constants)
             else:
                 self._steps.append(step)
 
@@ -72,11 +73,9 @@ class MilProgram:
             wanted = tuple(int(size) if isinstance(size, int | np.integer) else None for size in shape)
             if name not in inputs or not _fits(tuple(inputs[name].shape), wanted):
                 raise InputError(f"input {name!r} is {found}, the program expects {wanted} (None: any)")
-            values[name] = inputs[name].float()
+            values[name] = _round(inputs[name].float()) if name in self._rounded else inputs[name].float()
         for step in self._steps:
-            results = step.run(values)
-            for name, result in zip(step.outputs, results if isinstance(results, tuple) else (results,), strict=True):
-                values[name] = result.half().float() if name in step.rounded else result
+            values |= step.run(values)
         return {name: values[name] for name in self.outputs}
 
 
@@ -90,15 +89,17 @@ class _Step:
             for name, var in op.inputs.items()
             if var is not None
         }
-        self.outputs = [var.name for var in op.outputs]
-        self.rounded = {var.name for var in op.outputs if "fp16" in str(var.dtype)}
+        self.outputs = {var.name: _is_half(var) for var in op.outputs}
 
-    def run(self, values: Mapping[str, Any]) -> Any:
+    def run(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Its outputs by name."""
         given = {
             name: [values[each] for each in source] if isinstance(source, list) else values[source]
             for name, source in self.inputs.items()
         }
-        return self.compute(given)
+        found = self.compute(given)
+        results = zip(self.outputs.items(), found if isinstance(found, tuple) else (found,), strict=True)
+        return {name: _round(result) if half else result for (name, half), result in results}
 
 
 def import_coremltools() -> Any:
@@ -136,11 +137,13 @@ def read_spec(package: Path) -> Any:
 
 
 def _load(package: Path, spec: Any) -> Any:
+    """The main function."""
     from coremltools.converters.mil.frontend.milproto.load import load
 
     weights = next(package.rglob("weight.bin"), package)
     try:
-        return load(spec, specification_version=spec.specificationVersion, file_weights_dir=str(weights.parent))
+        found = load(spec, specification_version=spec.specificationVersion, file_weights_dir=str(weights.parent))
+        return found.functions["main"]
     except Exception as error:
         raise InputError(f"{package}: not a whole Core ML package ({_short(error)}). Export it again.") from None
 
@@ -166,6 +169,20 @@ def _as_value(value: Any) -> Any:
     return value
 
 
+def _is_half(var: Any) -> bool:
+    from coremltools.converters.mil.mil import types
+
+    return bool(var.dtype == types.fp16)
+
+
+def _round(x: Tensor) -> Tensor:
+    return x.half().float()
+
+
+def _refusal(what: str) -> InputError:
+    return InputError(f"{what} is not known to the interpreter of Core ML packages")
+
+
 def _numbers(value: Any) -> list[int]:
     return [int(each) for each in (value.tolist() if isinstance(value, Tensor | np.ndarray) else value)]
 
@@ -179,21 +196,25 @@ def _conv(v: Values) -> Tensor:
     rank = x.dim() - 2
     strides, dilations = (_numbers(v[name]) if name in v else [1] * rank for name in ("strides", "dilations"))
     x, padding = _padded(x, v, list(weight.shape[2:]), strides, dilations, 0.0)
-    convolve = {1: F.conv1d, 2: F.conv2d}[rank]
+    convolve = {1: F.conv1d, 2: F.conv2d}.get(rank)
+    if convolve is None:
+        raise _refusal(f"a convolution in {rank} dimensions")
     return convolve(x, weight, v.get("bias"), strides, padding, dilations, int(v.get("groups", 1)))
 
 
 def _max_pool(v: Values) -> Tensor:
     kernel, strides = _numbers(v["kernel_sizes"]), _numbers(v["strides"])
+    pool = {1: F.max_pool1d, 2: F.max_pool2d}.get(len(kernel))
+    if pool is None:
+        raise _refusal(f"a max_pool in {len(kernel)} dimensions")
     x, padding = _padded(v["x"], v, kernel, strides, [1] * len(kernel), -torch.inf)
-    assert padding == [0] * len(kernel)
-    return F.max_pool2d(x, kernel, strides, ceil_mode=bool(v.get("ceil_mode", False)))
+    return pool(x, kernel, strides, padding, ceil_mode=bool(v.get("ceil_mode", False)))
 
 
 def _padded(
     x: Tensor, v: Values, kernel: list[int], strides: list[int], dilations: list[int], fill: float
 ) -> tuple[Tensor, list[int]]:
-    """`x` padded as `pad_type` tells, and what padding a convolution is left to do itself."""
+    """`x` padded as `pad_type` tells, and what padding the operation is left to do itself."""
     kind, none = v.get("pad_type", "valid"), [0] * len(kernel)
     if kind == "valid":
         return x, none
@@ -206,9 +227,10 @@ def _padded(
             less, more = total // 2, total - total // 2
             pads += [less, more] if kind == "same" else [more, less]
     else:
-        raise InputError(f"pad_type {kind!r} is not known to the interpreter of Core ML packages")
+        raise _refusal(f"pad_type {kind!r}")
     before, after = pads[::2], pads[1::2]
-    if before == after and fill == 0.0:
+    halves = all(2 * amount <= length for amount, length in zip(before, kernel, strict=True))
+    if before == after and (fill == 0.0 or halves):  # a pool of torch is padded by no more than half its kernel
         return x, before
     return F.pad(x, _for_torch(pads), value=fill), none
 
@@ -220,7 +242,7 @@ def _for_torch(pads: list[int]) -> list[int]:
 
 def _pad(v: Values) -> Tensor:
     if v["mode"] != "constant":
-        raise InputError(f"pad mode {v['mode']!r} is not known to the interpreter of Core ML packages")
+        raise _refusal(f"pad mode {v['mode']!r}")
     return F.pad(v["x"], _for_torch(_numbers(v["pad"])), value=float(v.get("constant_val", 0.0)))
 
 
@@ -229,6 +251,8 @@ def _slice_by_index(v: Values) -> Tensor:
     rank = x.dim()
     begin, end = _numbers(v["begin"]), _numbers(v["end"])
     stride = _numbers(v["stride"]) if "stride" in v else [1] * rank
+    if min(stride) < 0:
+        raise _refusal(f"a slice with the stride {stride}")
     from_start, to_end, squeeze = (_flags(v, f"{name}_mask", rank) for name in ("begin", "end", "squeeze"))
     where: list[int | slice] = []
     for axis in range(rank):
@@ -245,7 +269,7 @@ def _lstm(v: Values) -> tuple[Tensor, Tensor, Tensor]:
     x, hidden, cell = v["x"], v["initial_h"], v["initial_c"]
     kinds = (v.get("recurrent_activation", "sigmoid"), v.get("cell_activation", "tanh"), v.get("activation", "tanh"))
     if kinds != ("sigmoid", "tanh", "tanh") or "peephole" in v or "clip" in v:
-        raise InputError(f"an LSTM with {kinds} or further parts is not known to the interpreter of Core ML packages")
+        raise _refusal(f"an LSTM with {kinds} or further parts")
     direction = v.get("direction", "forward")
     size = v["weight_hh"].shape[1]
     runs = {"forward": [("", False)], "reverse": [("", True)], "bidirectional": [("", False), ("_back", True)]}
@@ -278,7 +302,8 @@ def _affine_dequantize(v: Values) -> Tensor:
 
 def _layer_norm(v: Values) -> Tensor:
     x, axes = v["x"], [axis % v["x"].dim() for axis in _numbers(v["axes"])]
-    assert axes == list(range(x.dim() - len(axes), x.dim())), axes
+    if axes != list(range(x.dim() - len(axes), x.dim())):
+        raise _refusal(f"a layer_norm over dimensions {axes} of {x.dim()}")
     return F.layer_norm(x, x.shape[axes[0] :], v.get("gamma"), v.get("beta"), float(v.get("epsilon", 1e-5)))
 
 
@@ -290,8 +315,10 @@ def _batch_norm(v: Values) -> Tensor:
 
 
 def _matmul(v: Values) -> Tensor:
-    x = v["x"].transpose(-1, -2) if v.get("transpose_x", False) else v["x"]
-    y = v["y"].transpose(-1, -2) if v.get("transpose_y", False) else v["y"]
+    x, y = (
+        v[name].transpose(-1, -2) if v.get(f"transpose_{name}", False) and v[name].dim() > 1 else v[name]
+        for name in ("x", "y")
+    )
     return x @ y
 
 
@@ -301,6 +328,24 @@ def _reduce(reduce: Callable[..., Tensor]) -> Callable[[Values], Tensor]:
         return reduce(v["x"], dim=axes, keepdim=bool(v.get("keep_dims", False)))
 
     return run
+
+
+def _cast(v: Values) -> Tensor:
+    """Every value is float32 here; the rounding of fp16 follows each operation."""
+    if v["dtype"] not in ("fp16", "fp32", "int32"):
+        raise _refusal(f"a cast to {v['dtype']!r}")
+    return v["x"].trunc() if v["dtype"] == "int32" else v["x"]
+
+
+def _concat(v: Values) -> Tensor:
+    if v.get("interleave", False):
+        raise _refusal("a concat that interleaves")
+    return torch.cat(v["values"], dim=int(v["axis"]))
+
+
+def _reshape(v: Values) -> Tensor:
+    x = v["x"]
+    return x.reshape([size or x.shape[axis] for axis, size in enumerate(_numbers(v["shape"]))])  # 0: as in x
 
 
 def _squeeze(v: Values) -> Tensor:
@@ -317,9 +362,9 @@ def _expand_dims(v: Values) -> Tensor:
 OPERATIONS: dict[str, Callable[[Values], Any]] = {
     "add": lambda v: v["x"] + v["y"],
     "batch_norm": _batch_norm,
-    "cast": lambda v: v["x"],  # every value is float32 here; the rounding of fp16 follows each operation
+    "cast": _cast,
     "clip": lambda v: v["x"].clamp(float(v["alpha"]), float(v["beta"])),
-    "concat": lambda v: torch.cat(v["values"], dim=int(v["axis"])),
+    "concat": _concat,
     "constexpr_affine_dequantize": _affine_dequantize,
     "conv": _conv,
     "expand_dims": _expand_dims,
@@ -335,7 +380,7 @@ OPERATIONS: dict[str, Callable[[Values], Any]] = {
     "reduce_sum": _reduce(torch.sum),
     "relu": lambda v: v["x"].relu(),
     "relu6": lambda v: v["x"].clamp(0, 6),
-    "reshape": lambda v: v["x"].reshape(_numbers(v["shape"])),
+    "reshape": _reshape,
     "slice_by_index": _slice_by_index,
     "softmax": lambda v: v["x"].softmax(int(v["axis"])),
     "squeeze": _squeeze,
