@@ -20,7 +20,6 @@ from egochef.engines.mil import MilProgram
 from egochef.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # coremltools warns of much, of the versions around it above all
-HALF = (2, 2, 1, 1)  # strides and dilations of convolutions in the tables below
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -223,7 +222,7 @@ def dequantize(about, **parameters):
 
 
 def to_int32_and_back(mb, *, x):
-    return mb.cast(x=mb.cast(x=mb.mul(x=x, y=np.float32(3)), dtype="int32"), dtype="fp32")
+    return mb.cast(x=mb.cast(x=x, dtype="int32"), dtype="fp32")
 
 
 def sliced(about, reference, begin, end, **parameters):
@@ -255,7 +254,7 @@ CASES: list[Case] = [
         {"mean": draw(3, 1), "variance": np.array([0.5, 2, 1], np.float32)},
         batch_norm,
     ),
-    Case("cast", "to int32 and back", {"x": (4, 5)}, {}, lambda *, x: np.trunc(3 * x), build=to_int32_and_back),
+    Case("cast", "to int32 and back", {"x": (4, 5)}, {}, lambda *, x: np.trunc(x), build=to_int32_and_back),
     unary(
         "clip",
         "one side nearer",
@@ -414,7 +413,7 @@ CASES: list[Case] = [
         )
     ],
     unary("relu", "both signs", lambda *, x: np.where(x > 0, x, 0)),
-    unary("relu6", "above and below", lambda *, x: np.where(9 * x < 0, 0, np.where(9 * x > 6, 6, 9 * x))),
+    unary("relu6", "above and below", lambda *, x: np.where(x < 0, 0, np.where(x > 6, 6, x)), shape=(9, 9, 9)),
     unary("reshape", "plain", lambda *, x, shape: np.array(x.ravel()).reshape(4, 6), {"shape": [4, 6]}),
     unary("reshape", "the rest", lambda *, x, shape: x.reshape(3, 8), {"shape": [3, -1]}),
     unary("reshape", "as it was", lambda *, x, shape: x.reshape(2, 12, 1), {"shape": [0, -1, 1]}),
@@ -444,3 +443,343 @@ CASES: list[Case] = [
     ),
     unary("transpose", "from the end", lambda *, x, perm: np.einsum("abc->acb", x), {"perm": [0, -1, -2]}),
 ]
+
+
+class OneOperation:
+    """All cases of an operation in one program: saved, loaded and run."""
+
+    def __init__(self, op: str, folder: Path):
+        self.cases = [case for case in CASES if case.op == op]
+        shapes, self.inferred = {}, []
+        for number, case in enumerate(self.cases):
+            for name, shape in zip(case.names(number).values(), case.inputs.values(), strict=True):
+                shapes |= dict(zip(name, shape, strict=True)) if isinstance(name, list) else {name: shape}
+
+        def compute(mb, inputs):
+            found = []
+            for number, case in enumerate(self.cases):
+                given = {
+                    name: [inputs[each] for each in source] if isinstance(source, list) else inputs[source]
+                    for name, source in case.names(number).items()
+                }
+                variables = case.variables(mb, given)
+                self.inferred.append([tuple(var.shape) for var in variables])
+                found += variables
+            return found
+
+        self.program = MilProgram(write(folder / f"{op}.mlpackage", shapes, compute, passes=False))
+        self.inputs = {name: 3 * draw(shape, seed) for seed, (name, shape) in enumerate(shapes.items())}
+        tensors = {name: torch.from_numpy(x) for name, x in self.inputs.items()}
+        self.outputs = [output.numpy() for output in self.program(tensors).values()]
+        assert len(self.outputs) == sum(len(shapes) for shapes in self.inferred)
+
+
+@pytest.fixture(scope="module")
+def operations(coremltools, tmp_path_factory):
+    folder, made = tmp_path_factory.mktemp("operations"), {}
+
+    def get(op: str) -> OneOperation:
+        if op not in made:
+            made[op] = OneOperation(op, folder)
+        return made[op]
+
+    return get
+
+
+def test_there_is_a_case_of_every_operation():
+    assert {case.op for case in CASES} == set(mil.OPERATIONS)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_operation(case, operations):
+    """What the interpreter computes is what the reference does, of the shape that coremltools infers."""
+    one = operations(case.op)
+    number = one.cases.index(case)
+    given = {
+        name: [one.inputs[each] for each in source] if isinstance(source, list) else one.inputs[source]
+        for name, source in case.names(number).items()
+    }
+    wanted = case.reference(**given, **case.parameters, **case.only_here)
+    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+    first = sum(len(shapes) for shapes in one.inferred[:number])
+    found = one.outputs[first : first + len(wanted)]
+    assert [output.shape for output in found] == [np.shape(each) for each in wanted] == one.inferred[number]
+    for output, each in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(output, each, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("op", sorted(mil.OPERATIONS))
+def test_the_operation_that_was_meant_is_the_one_that_ran(op, operations):
+    one = operations(op)
+    each = {"constexpr_affine_dequantize": [op, "linear"], "cast": [op, op]}.get(op, [op])
+    assert one.program.op_types == each * len(one.cases)
+
+
+def test_weights_in_eight_bits(coremltools, tmp_path):
+    """As coremltools packs them: the numbers are those of a rounding by hand, row by row."""
+    from coremltools.optimize.coreml import OpLinearQuantizerConfig, OptimizationConfig, linear_quantize_weights
+
+    weight = draw((16, 64), 1) * np.linspace(0.1, 3, 16, dtype=np.float32)[:, None]
+    package = write(tmp_path / "x.mlpackage", {"x": (2, 64)}, lambda mb, v: mb.linear(x=v["x"], weight=weight))
+    model = coremltools.models.MLModel(str(package), skip_model_load=True)
+    config = OptimizationConfig(OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=0))
+    linear_quantize_weights(model, config).save(str(tmp_path / "small.mlpackage"))
+    program = MilProgram(tmp_path / "small.mlpackage")
+    assert program.op_types == ["constexpr_affine_dequantize", "linear"]
+    scale = np.abs(weight).max(1, keepdims=True) / 127
+    rounded = np.round(weight / scale) * scale
+    x = draw((2, 64))
+    np.testing.assert_allclose(run(program, x=x), x @ rounded.T, atol=1e-4)
+    assert np.abs(x @ rounded.T - x @ weight.T).max() > 1e-3  # so that the line above tells them apart
+
+
+# Sixteen bits
+
+
+def chain(mb, inputs):
+    x = inputs["x"]
+    return [
+        mb.add(x=x, y=np.float32(10_000)),  # too much for sixteen bits
+        mb.sub(x=mb.add(x=x, y=np.float32(2048)), y=np.float32(2048)),  # the step between is rounded too
+        mb.mul(x=x, y=np.float32(1 / 3)),  # so is a constant
+        mb.reduce_sum(x=x, axes=[1], keep_dims=True),  # but not the parts of a sum
+    ]
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_rounding_to_sixteen_bits(half, tmp_path):
+    program = MilProgram(write(tmp_path / "x.mlpackage", {"x": (1, 4)}, chain, half=half))
+    assert program.op_types.count("cast") == (5 if half else 0)
+    x = np.array([[60_000, 1 + 2**-12, 1, -60_000 + 2**-12]], np.float32)
+    added, there_and_back, third, total = (y.numpy() for y in program({"x": torch.from_numpy(x)}).values())
+    if half:
+        with np.errstate(over="ignore"):
+            x = x.astype(np.float16)
+            assert np.isinf((x + np.float16(10_000))[0, 0]) and x[0, 1] == 1
+            assert np.array_equal(added, (x + np.float16(10_000)).astype(np.float32))
+        assert there_and_back.tolist() == [[60_000 - 0, 0, 0, -60_000]] or there_and_back[0, 2] == 0
+        assert np.array_equal(there_and_back, (x + np.float16(2048)) - np.float16(2048))
+        assert np.array_equal(third, x * np.float16(1 / 3))
+        assert total.item() == 2
+    else:
+        assert np.array_equal(added, x + np.float32(10_000)) and there_and_back[0, 2] == 1
+        assert third[0, 2] == np.float32(1 / 3)
+        assert total.item() == x.sum()
+
+
+def test_inputs_and_weights_of_sixteen_bits(tmp_path):
+    """A program that takes sixteen bits rounds what it is given, and weights that are unpacked to sixteen bits."""
+    from coremltools.converters.mil import Builder as mb
+    from coremltools.converters.mil.mil import types
+
+    def compute(mb, inputs):
+        scale = np.float16(1 / 3)
+        weight = mb.constexpr_affine_dequantize(
+            quantized_data=np.array([[101]], np.int8), zero_point=np.int8(0), scale=scale, axis=0
+        )
+        return [mb.identity(x=inputs["x"]), mb.linear(x=inputs["one"], weight=weight)]
+
+    inputs = {name: mb.placeholder(shape=(1, 1), dtype=types.fp16) for name in ("x", "one")}
+    program = MilProgram(write(tmp_path / "x.mlpackage", inputs, compute, half=True, passes=False))
+    same, weight = program({"x": torch.tensor([[1 + 2**-12]]), "one": torch.ones(1, 1)}).values()
+    assert same.item() == 1
+    assert weight.item() == np.float16(101) * np.float16(1 / 3) != 101 * float(np.float16(1 / 3))
+
+
+def test_a_network_in_sixteen_bits(tmp_path):
+    """Close to the one in thirty-two, and not the same."""
+    weights = [draw((8, 3, 3, 3), 1), draw((6, 8), 2)]
+
+    def compute(mb, inputs):
+        y = mb.relu(x=mb.conv(x=inputs["x"], weight=weights[0], pad_type="same", strides=[2, 2]))
+        y = mb.reduce_mean(x=y, axes=[2, 3])
+        return mb.softmax(x=mb.linear(x=y, weight=weights[1]))
+
+    x = draw((2, 3, 10, 10), 3)
+    found = {}
+    for half in (False, True):
+        program = MilProgram(write(tmp_path / f"{half}.mlpackage", {"x": x.shape}, compute, half=half))
+        assert [op for op in program.op_types if op != "cast"] == ["conv", "relu", "reduce_mean", "linear", "softmax"]
+        found[half] = run(program, x=x)
+    y = np.maximum(conv(x=x, weight=weights[0], strides=[2, 2], pads=[(0, 1)] * 2), 0).mean((2, 3)) @ weights[1].T
+    np.testing.assert_allclose(found[False], softmax(x=y), atol=1e-5)
+    assert 1e-6 < np.abs(found[True] - found[False]).max() < 5e-3
+    assert np.array_equal(found[True], found[True].astype(np.float16))
+
+
+# Inputs
+
+
+@pytest.fixture(scope="module")
+def flexible(coremltools, tmp_path_factory):
+    """x (1, T, 6) -> x reshaped to (1, T, 2, 3), and the sum of its steps, (1, 6)."""
+    from coremltools.converters.mil import Builder as mb
+    from coremltools.converters.mil.mil import get_new_symbol
+
+    def compute(mb, inputs):
+        return [mb.reshape(x=inputs["x"], shape=[1, -1, 2, 3]), mb.reduce_sum(x=inputs["x"], axes=[1])]
+
+    length = coremltools.RangeDim(lower_bound=1, upper_bound=9, default=4)
+    return write(
+        tmp_path_factory.mktemp("flexible") / "x.mlpackage",
+        {"x": mb.placeholder(shape=(1, get_new_symbol(), 6))},
+        compute,
+        inputs=[coremltools.TensorType(name="x", shape=(1, length, 6))],
+    )
+
+
+@pytest.mark.parametrize("length", [1, 4, 9])
+def test_flexible_length(flexible, length):
+    x = draw((1, length, 6))
+    found, total = MilProgram(flexible)({"x": torch.from_numpy(x)}).values()
+    assert np.array_equal(found.numpy(), x.reshape(1, length, 2, 3))
+    np.testing.assert_allclose(total.numpy(), x.sum(1), atol=1e-5)
+
+
+def test_wrong_inputs(flexible):
+    program = MilProgram(flexible)
+    assert program.inputs["x"][0] == 1 and program.inputs["x"][2] == 6 and len(program.outputs) == 2
+    for shape in ((1, 4, 5), (2, 4, 6), (4, 6), (1, 1, 4, 6)):
+        with pytest.raises(InputError) as caught:
+            program({"x": torch.zeros(shape)})
+        assert str(caught.value) == f"input 'x' is {shape}, the program expects (1, None, 6) (None: any)"
+    with pytest.raises(InputError, match=r"input 'x' is nothing, the program expects \(1, None, 6\)"):
+        program({"y": torch.zeros(1, 4, 6)})
+
+
+# Faults
+
+
+@pytest.fixture(scope="module")
+def sound(coremltools, tmp_path_factory):
+    """A package that has all its parts."""
+    weight = draw((32, 64))
+    package = tmp_path_factory.mktemp("sound") / "x.mlpackage"
+    write(package, {"x": (1, 64)}, lambda mb, v: mb.linear(x=v["x"], weight=weight))
+    assert MilProgram(package).op_types == ["linear"]
+    return package
+
+
+def replace_with_file(package):
+    shutil.rmtree(package)
+    package.write_bytes(b"PK")
+
+
+def empty(package):
+    shutil.rmtree(package)
+    package.mkdir()
+
+
+def cut(name, keep):
+    def damage(package):
+        (file,) = package.rglob(name)
+        file.write_bytes(file.read_bytes()[:keep])
+
+    return damage
+
+
+def remove(name):
+    return lambda package: next(package.rglob(name)).unlink()
+
+
+def overwrite(name, content):
+    return lambda package: next(package.rglob(name)).write_bytes(content)
+
+
+FAULTS = {
+    "no folder": (shutil.rmtree, "no such package"),
+    "a file": (replace_with_file, "a file, but a package is a folder"),
+    "an empty folder": (empty, "not a whole Core ML package .*manifest"),
+    "no manifest": (remove("Manifest.json"), "not a whole Core ML package .*manifest"),
+    "half a manifest": (cut("Manifest.json", 50), "not a whole Core ML package .*parse error"),
+    "an empty manifest": (overwrite("Manifest.json", b"{}"), "not a whole Core ML package"),
+    "a manifest that is a list": (overwrite("Manifest.json", b"[]"), "not a whole Core ML package"),
+    "no program": (remove("model.mlmodel"), "not a whole Core ML package"),
+    "an empty program": (cut("model.mlmodel", 0), "not an ML Program"),
+    "half a program": (cut("model.mlmodel", 400), "not a whole Core ML package"),
+    "a program less its end": (cut("model.mlmodel", -1), "not a whole Core ML package"),
+    "rubbish for a program": (overwrite("model.mlmodel", b"rubbish" * 200), "not a whole Core ML package"),
+    "no weights": (remove("weight.bin"), "not a whole Core ML package .*weight.bin"),
+    "empty weights": (cut("weight.bin", 0), "not a whole Core ML package"),
+    "weights cut in their head": (cut("weight.bin", 100), "not a whole Core ML package"),
+    "half the weights": (cut("weight.bin", 4000), "not a whole Core ML package"),
+    "weights less their end": (cut("weight.bin", -1), "not a whole Core ML package"),
+    "weights all zero": (overwrite("weight.bin", bytes(8400)), "not a whole Core ML package"),
+}
+
+
+def refused(package, why):
+    """Opening it is refused in one line that names it."""
+    with pytest.raises(InputError, match=why) as caught:
+        MilProgram(package)
+    assert str(caught.value).startswith(f"{package}: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_damaged_package(fault, sound, tmp_path):
+    package = tmp_path / "damaged.mlpackage"
+    shutil.copytree(sound, package)
+    MilProgram(package)  # whole so far
+    damage, why = FAULTS[fault]
+    damage(package)
+    refused(package, why)
+
+
+def test_a_neural_network_is_not_an_ml_program(coremltools, tmp_path):
+    target = coremltools.target.iOS14
+    precision = {"minimum_deployment_target": target, "compute_precision": None, "convert_to": "neuralnetwork"}
+    write(tmp_path / "x.mlmodel", {"x": (1, 3)}, lambda mb, v: mb.relu(x=v["x"]), **precision)
+    spec = coremltools.utils.load_spec(str(tmp_path / "x.mlmodel"))
+    coremltools.utils.save_spec(spec, str(tmp_path / "x.mlpackage"))
+    refused(tmp_path / "x.mlpackage", "not an ML Program")
+
+
+def test_an_unknown_operation(tmp_path):
+    package = write(tmp_path / "x.mlpackage", {"x": (1, 3)}, lambda mb, v: mb.relu(x=mb.sin(x=v["x"])))
+    refused(package, "operation 'sin' is not known to the interpreter, which runs add, .*transpose")
+
+
+def test_a_program_of_another_name(coremltools, sound, tmp_path):
+    """Packages with several functions need not have one called main."""
+    package = tmp_path / "x.mlpackage"
+    shutil.copytree(sound, package)
+    spec = coremltools.utils.load_spec(str(package))
+    functions = spec.mlProgram.functions
+    functions["other"].CopyFrom(functions["main"])
+    del functions["main"]
+    next(package.rglob("model.mlmodel")).write_bytes(spec.SerializeToString())
+    refused(package, "not a whole Core ML package")
+
+
+LSTM = {"initial_h": np.zeros((1, 2), np.float32), "initial_c": np.zeros((1, 2), np.float32)}
+LSTM |= {"weight_ih": draw((8, 4)), "weight_hh": draw((8, 2))}
+UNKNOWN = {
+    "a cast to 'bool'": lambda mb, x: mb.cast(x=mb.cast(x=x, dtype="bool"), dtype="fp32"),
+    "a concat that interleaves": lambda mb, x: mb.concat(values=[x, x], axis=1, interleave=True),
+    "a convolution in 3 dimensions": lambda mb, x: mb.conv(
+        x=mb.expand_dims(x=x, axes=[0, 1]), weight=draw((1, 1, 1, 1, 1)), pad_type="valid"
+    ),
+    "a layer_norm over dimensions": lambda mb, x: mb.layer_norm(x=x, axes=[1]),
+    "a max_pool in 3 dimensions": lambda mb, x: mb.max_pool(
+        x=mb.expand_dims(x=x, axes=[0, 1]), kernel_sizes=[1, 1, 1], pad_type="valid"
+    ),
+    "a slice with the stride": lambda mb, x: mb.slice_by_index(x=x, begin=[0, 0, 3], end=[3, 1, 0], stride=[1, 1, -1]),
+    "an LSTM with .*relu": lambda mb, x: mb.lstm(x=x, activation="relu", **LSTM)[0],
+    "an LSTM with .*further parts": lambda mb, x: mb.lstm(x=x, peephole=draw(6), **LSTM)[0],
+    "pad mode 'reflect'": lambda mb, x: mb.pad(x=x, pad=[1, 1], mode="reflect"),
+}
+
+
+@pytest.mark.parametrize("what", UNKNOWN)
+def test_a_kind_of_operation_that_is_not_known(what, tmp_path):
+    """Refused, and not computed as if it were the kind that is known."""
+    package = write(tmp_path / "x.mlpackage", {"x": (3, 1, 4)}, lambda mb, v: UNKNOWN[what](mb, v["x"]), passes=False)
+    program = MilProgram(package)
+    with pytest.raises(InputError, match=f"{what}.* is not known to the interpreter of Core ML packages"):
+        program({"x": torch.zeros(3, 1, 4)})
+
+
+def test_without_coremltools(sound, monkeypatch):
+    monkeypatch.setitem(sys.modules, "coremltools", None)
+    with pytest.raises(InputError, match=r"Core ML needs coremltools: pip install .egochef\[coreml\]"):
+        MilProgram(sound)

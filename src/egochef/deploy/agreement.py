@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from egochef.engines.engine import ClipEngine, Engine
 from egochef.engines.exported import ExportAbout
@@ -67,8 +68,8 @@ def compare(
     differences, feature_differences = [], []
     verb_same = noun_same = 0
     prob_difference = 0.0
-    batches = [clips[place : place + 2] for place in range(0, len(clips), 2)]
-    for batch in batches:
+    bar = tqdm(total=len(clips), desc="checking", unit="clip", disable=None, leave=False)
+    for batch in clips.split(2):
         if isinstance(written, Engine):
             features, written_features = engine.encode(batch), written.encode(batch)
             feature_differences.append(_distance(features, written_features))
@@ -80,6 +81,8 @@ def compare(
             prob_difference = max(prob_difference, float((one.softmax(1) - other.softmax(1)).abs().max()))
         verb_same += int((ours.verb.argmax(1) == theirs.verb.argmax(1)).sum())
         noun_same += int((ours.noun.argmax(1) == theirs.noun.argmax(1)).sum())
+        bar.update(len(batch))
+    bar.close()
     if any_length:
         short = clips[:2, : clips.shape[1] // 2 + 1]
         for one, other in zip(engine.clip_logits(short), written.clip_logits(short), strict=True):
