@@ -16,6 +16,7 @@ from torch import Tensor
 
 from egochef.clip import ClipSpec, Grid
 from egochef.data.sampling import candidate_times, view_places
+from egochef.data.transforms import eval_crop
 from egochef.inference.prediction import Ranked, rank
 from egochef.inference.rolling import FeatureRing, RollingRecogniser, window_times
 from egochef.inference.smoothing import Smoother, Smoothing
@@ -305,6 +306,30 @@ def timeline_case(keep_s: float, times_s: list[float], labels: list[str | None])
     return {"keepS": keep_s, "steps": steps}
 
 
+def cropping() -> dict[str, Any]:
+    return {
+        "crops": [
+            crop_case(seed, *sizes)
+            for seed, sizes in enumerate([(24, 17, 8, 9), (13, 31, 10, 10), (9, 7, 12, 14), (16, 16, 16, 16)])
+        ]
+    }
+
+
+def crop_case(seed: int, width: int, height: int, image_size: int, resize_size: int) -> dict[str, Any]:
+    """A picture of noise, a plane of one colour, and what of it the encoder sees; rows from the top."""
+    picture = np.random.default_rng([6, seed]).integers(0, 256, (height, width), dtype=np.uint8)
+    frames = np.repeat(picture[None, :, :, None], 3, axis=3)  # (1, H, W, 3)
+    crop = eval_crop(frames, ClipSpec(num_frames=1, image_size=image_size, resize_size=resize_size))
+    return {
+        "width": width,
+        "height": height,
+        "imageSize": image_size,
+        "resizeSize": resize_size,
+        "picture": picture.flatten().tolist(),
+        "crop": crop[0, :, :, 0].flatten().tolist(),
+    }
+
+
 def soft(logits: np.ndarray) -> np.ndarray:
     """Probabilities that eight decimals hold."""
     powers = np.exp(logits - logits.max())
@@ -321,7 +346,7 @@ def ranked(best: Ranked) -> list[dict[str, Any]]:
 
 def vectors() -> dict[str, dict[str, Any]]:
     """File name, without .json, to what stands in it."""
-    return {each.__name__: each() for each in (sampling, ring, rolling, smoothing, ranking, stats)}
+    return {each.__name__: each() for each in (sampling, ring, rolling, smoothing, ranking, stats, cropping)}
 
 
 def as_text(value: Any, depth: int = 0) -> str:

@@ -186,3 +186,14 @@ def test_the_statistics_show_what_they_are_for(stored):
         assert last["parts"][0]["startS"] > case["steps"][0]["timeS"], "old parts were dropped"
         assert any(part["label"] is None for step in case["steps"] for part in step["parts"])
         assert len(case["steps"][0]["parts"]) == len(case["steps"][1]["parts"]) == 1, "the same label goes on"
+
+
+def test_pictures_shrink_grow_and_stay(stored):
+    crops = stored["cropping"]["crops"]
+    shorter = [min(each["width"], each["height"]) for each in crops]
+    sizes = [each["resizeSize"] for each in crops]
+    assert any(a > b for a, b in zip(shorter, sizes, strict=True))
+    assert any(a < b for a, b in zip(shorter, sizes, strict=True))
+    assert any(each["picture"] == each["crop"] for each in crops)
+    for each in crops:
+        assert len(each["picture"]) == each["width"] * each["height"] and len(each["crop"]) == each["imageSize"] ** 2

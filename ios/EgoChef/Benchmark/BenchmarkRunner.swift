@@ -41,11 +41,12 @@ enum BenchmarkRunner {
             try Task.checkCancellation()
             if round == numWarmUps { beganAtS = CACurrentMediaTime() }
             let startS = CACurrentMediaTime()
-            let features = try runner.encode(pictures[round % pictures.count])
+            // Its own pools: what Core ML leaves behind must not pile up over a thousand rounds.
+            let features = try autoreleasepool { try runner.encode(pictures[round % pictures.count]) }
             let encodedS = CACurrentMediaTime()
             window.removeFirst()
             window.append(features)
-            _ = try runner.classify(window)
+            _ = try autoreleasepool { try runner.classify(window) }
             let stopS = CACurrentMediaTime()
             if round >= numWarmUps {
                 encoderMs.append(1000 * (encodedS - startS))

@@ -27,9 +27,9 @@ final class VideoFile {
             tell.yield(.starting)
             do {
                 try await VideoReading.run(url, screen: screen, onBegin: { tell.yield(.running) }, onFrame: onFrame)
-                tell.yield(.ended)
+                // Whoever stopped it says so, here and below.
+                if !Task.isCancelled { tell.yield(.ended) }
             } catch {
-                // Whoever stopped it says so.
                 if !Task.isCancelled { tell.yield(.failed(error.localizedDescription)) }
             }
         }
@@ -47,7 +47,8 @@ struct VideoScreen: @unchecked Sendable {
     let renderer: AVSampleBufferVideoRenderer
 
     func show(_ sample: CMSampleBuffer) {
-        if renderer.status == .failed { renderer.flush() }
+        // After the app was in the background, it takes nothing until it is flushed.
+        if renderer.status == .failed || renderer.requiresFlushToResumeDecoding { renderer.flush() }
         // The reading keeps the pace, so there is no clock to show it by.
         let all = CMSampleBufferGetSampleAttachmentsArray(sample, createIfNecessary: true)
         if let attachments = (all as? [NSMutableDictionary])?.first {

@@ -1,5 +1,6 @@
 import Accelerate
 import CoreVideo
+import EgoChefCore
 import Foundation
 
 /// Why a picture cannot be brought to the encoder's size.

@@ -193,6 +193,20 @@ struct RankingVectors: Decodable {
     let softmax: [Softmax]
 }
 
+struct CroppingVectors: Decodable {
+    struct Crop: Decodable {
+        let width: Int
+        let height: Int
+        let imageSize: Int
+        let resizeSize: Int
+        /// One channel, rows from the top.
+        let picture: [Int]
+        let crop: [Int]
+    }
+
+    let crops: [Crop]
+}
+
 struct StatsVectors: Decodable {
     struct Latencies: Decodable {
         let valuesMs: [Double]

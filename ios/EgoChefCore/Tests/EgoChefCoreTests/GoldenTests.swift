@@ -131,6 +131,36 @@ final class GoldenTests: XCTestCase {
         }
     }
 
+    func testCropping() throws {
+        let vectors = try readGolden("cropping", as: CroppingVectors.self)
+        XCTAssertFalse(vectors.crops.isEmpty)
+        for each in vectors.crops {
+            let plan = EvalCrop(
+                width: each.width,
+                height: each.height,
+                imageSize: each.imageSize,
+                resizeSize: each.resizeSize
+            )
+            XCTAssertEqual(plan.rows.taps.count, each.imageSize)
+            XCTAssertEqual(plan.columns.taps.count, each.imageSize)
+            for (row, down) in plan.rows.taps.enumerated() {
+                for (column, across) in plan.columns.taps.enumerated() {
+                    var sum: Float = 0
+                    for (y, rowWeight) in down.weights.enumerated() {
+                        let line = (plan.rows.first + down.start + y) * each.width
+                        for (x, columnWeight) in across.weights.enumerated() {
+                            let place = line + plan.columns.first + across.start + x
+                            sum += rowWeight * columnWeight * Float(each.picture[place])
+                        }
+                    }
+                    // The Python code computes in eight bits, rounding twice.
+                    let expected = Float(each.crop[row * each.imageSize + column])
+                    XCTAssertEqual(sum, expected, accuracy: 1.01, "\(each.width) x \(each.height), \(row), \(column)")
+                }
+            }
+        }
+    }
+
     func testRates() throws {
         let vectors = try readGolden("stats", as: StatsVectors.self)
         XCTAssertFalse(vectors.rates.isEmpty)

@@ -1,26 +1,28 @@
+import Foundation
+
 /// How one axis of a picture is resized: bilinear with antialiasing, as Pillow's, torchvision's and the training's.
-struct ResizeAxis: Sendable {
+public struct ResizeAxis: Sendable {
     /// What one place of the result is made of.
-    struct Taps: Sendable {
+    public struct Taps: Sendable {
         /// The first place that is read, counted from `first`.
-        let start: Int
+        public let start: Int
         /// Of that place and the ones after it; they sum up to 1.
-        let weights: [Float]
+        public let weights: [Float]
     }
 
     /// The first place of the source that is read at all.
-    let first: Int
+    public let first: Int
     /// So many places from there on are read.
-    let count: Int
+    public let count: Int
     /// Per place of the result.
-    let taps: [Taps]
+    public let taps: [Taps]
 
     /// - Parameters:
     ///   - sourceSize: places of the source.
     ///   - resizedSize: places of the whole resized axis.
     ///   - offset: where in the resized axis the wanted part begins.
     ///   - size: places of the wanted part.
-    init(sourceSize: Int, resizedSize: Int, offset: Int, size: Int) {
+    public init(sourceSize: Int, resizedSize: Int, offset: Int, size: Int) {
         let scale = Double(sourceSize) / Double(resizedSize)
         let reach = max(scale, 1) // of the triangle, to each side
         var starts: [Int] = []
@@ -30,7 +32,10 @@ struct ResizeAxis: Sendable {
             let centre = scale * (Double(place) + 0.5)
             let start = max(Int(centre - reach + 0.5), 0)
             let stop = min(Int(centre + reach + 0.5), sourceSize)
-            let triangle = (start..<stop).map { max(0, 1 - abs((Double($0) - centre + 0.5) / reach)) }
+            let triangle = (start..<stop).map { tap -> Double in
+                let distance = (Double(tap) - centre + 0.5) / reach
+                return max(0, 1 - abs(distance))
+            }
             let total = triangle.reduce(0, +)
             starts.append(start)
             stops.append(stop)
@@ -44,13 +49,19 @@ struct ResizeAxis: Sendable {
 }
 
 /// Which part of a frame the encoder sees and how it is resized: shorter side to `resizeSize`, then the centre.
-struct EvalCrop: Sendable {
-    let width: Int
-    let height: Int
-    let rows: ResizeAxis
-    let columns: ResizeAxis
+public struct EvalCrop: Sendable {
+    /// Of the frame, pixels.
+    public let width: Int
+    public let height: Int
+    public let rows: ResizeAxis
+    public let columns: ResizeAxis
 
-    init(width: Int, height: Int, imageSize: Int, resizeSize: Int) {
+    /// - Parameters:
+    ///   - width: of the frame, pixels.
+    ///   - height: of the frame, pixels.
+    ///   - imageSize: height and width of the encoder's picture, pixels.
+    ///   - resizeSize: the frame's shorter side before the centre crop, pixels.
+    public init(width: Int, height: Int, imageSize: Int, resizeSize: Int) {
         self.width = width
         self.height = height
         // As the training resizes: the longer side is rounded down, and halves of the margins to even.
