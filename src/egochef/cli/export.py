@@ -15,7 +15,7 @@ EXAMPLE = "egochef export --checkpoint outputs/run16 --format coreml --parts str
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="C", help="checkpoint file or run folder")
-    parser.add_argument("--format", required=True, choices=("coreml", "onnx"))
+    parser.add_argument("--format", required=True, choices=("coreml", "onnx"), help="what to write")
     parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="NAME.mlpackage or NAME.onnx")
     parser.add_argument(
         "--parts",

@@ -188,11 +188,11 @@ def open_exported(path: Path) -> ClipEngine:
     encoder, head = pair_paths(path)
     if path.exists() and path not in (encoder, head):
         return of_clips(path)
-    for part in (encoder, head):
-        if not part.exists():
-            raise InputError(
-                f"{part}: no such {'file' if path.suffix == '.onnx' else 'package'}. Make it by egochef export."
-            )
+    missing = [part for part in (encoder, head) if not part.exists()]
+    if missing:
+        name = path if len(missing) == 2 else missing[0]
+        kind = "file" if path.suffix == ".onnx" else "package"
+        raise InputError(f"{name}: no such {kind}. Make it by egochef export.")
     return of_pair(encoder, head)
 
 

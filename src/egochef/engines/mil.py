@@ -315,10 +315,8 @@ def _batch_norm(v: Values) -> Tensor:
 
 
 def _matmul(v: Values) -> Tensor:
-    x, y = (
-        v[name].transpose(-1, -2) if v.get(f"transpose_{name}", False) and v[name].dim() > 1 else v[name]
-        for name in ("x", "y")
-    )
+    x = v["x"].transpose(-1, -2) if v.get("transpose_x", False) else v["x"]
+    y = v["y"].transpose(-1, -2) if v.get("transpose_y", False) else v["y"]
     return x @ y
 
 

@@ -41,8 +41,8 @@ class TCN(nn.Module):
     """Temporal convolutional network over the frames, then pooling: no recurrence. (B, T, D) -> (B, hidden_size).
 
     After Bai et al. 2018 (arXiv:1803.01271): residual blocks of two dilated convolutions, the dilation doubling from
-    block to block. LayerNorm stands where they have weight normalisation. A phone's Neural Engine runs all of it,
-    which it does not for an LSTM.
+    block to block. LayerNorm stands where they have weight normalisation. For phones, whose Neural Engine
+    has no LSTM (docs/ios.md).
     """
 
     def __init__(
