@@ -34,10 +34,9 @@ class MilProgram:
         spec = read_spec(package)
         if spec.WhichOneof("Type") != "mlProgram":
             raise InputError(f"{package}: not an ML Program, expected what egochef export --format coreml writes")
-        self.description = spec.description
         function = _load(package, spec)
-        self.inputs = {name: tuple(var.shape) for name, var in function.inputs.items()}
-        """name -> shape; a length that is not fixed is a symbol"""
+        self.inputs = {name: _lengths(tuple(var.shape), name, spec) for name, var in function.inputs.items()}
+        """name -> the least and the most that each dimension may be; a most of -1 is none"""
         self.outputs = tuple(var.name for var in function.outputs)
         self._rounded = {name for name, var in function.inputs.items() if _is_half(var)}
         self.op_types: list[str] = []
@@ -68,11 +67,11 @@ class MilProgram:
             InputError: an input is missing or of another shape.
         """
         values = dict(self._constants)
-        for name, shape in self.inputs.items():
+        for name, lengths in self.inputs.items():
             found = tuple(inputs[name].shape) if name in inputs else "nothing"
-            wanted = tuple(int(size) if isinstance(size, int | np.integer) else None for size in shape)
-            if name not in inputs or not _fits(tuple(inputs[name].shape), wanted):
-                raise InputError(f"input {name!r} is {found}, the program expects {wanted} (None: any)")
+            if name not in inputs or not _fits(tuple(inputs[name].shape), lengths):
+                wanted = ", ".join(str(low) if low == high else f"{low} to {high}" for low, high in lengths)
+                raise InputError(f"input {name!r} is {found}, the program expects ({wanted})")
             values[name] = _round(inputs[name].float()) if name in self._rounded else inputs[name].float()
         for step in self._steps:
             values |= step.run(values)
@@ -152,9 +151,23 @@ def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
 
 
-def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(wanted) and all(
-        size is None or size == found for found, size in zip(shape, wanted, strict=True)
+def _lengths(shape: tuple[Any, ...], name: str, spec: Any) -> tuple[tuple[int, int], ...]:
+    """The least and the most of each dimension; those that are not fixed stand in the description."""
+    feature = next((each for each in spec.description.input if each.name == name), None)
+    ranges = [] if feature is None else feature.type.multiArrayType.shapeRange.sizeRanges
+    return tuple(
+        (int(size), int(size))
+        if isinstance(size, int | np.integer)
+        else (int(ranges[place].lowerBound), int(ranges[place].upperBound))
+        if place < len(ranges)
+        else (1, -1)
+        for place, size in enumerate(shape)
+    )
+
+
+def _fits(shape: tuple[int, ...], lengths: tuple[tuple[int, int], ...]) -> bool:
+    return len(shape) == len(lengths) and all(
+        low <= size and (size <= high or high < 0) for size, (low, high) in zip(shape, lengths, strict=True)
     )
 
 
