@@ -31,7 +31,7 @@ TOLERANCES = {
     ("onnx", "fp16"): Tolerance(5e-3, 0.03),
     ("onnx", "int8"): Tolerance(0.25, 0.8),
     ("coreml", "fp16"): Tolerance(5e-3, 0.03),
-    ("coreml", "int8"): Tolerance(0.03, 0.3),
+    ("coreml", "int8"): Tolerance(0.05, 0.3),
 }
 """(format, precision) -> what it explains. Depthwise convolutions whose weights nearly cancel each other, as in the
 light encoder's first block, lose most; eight-bit activations more than eight-bit weights. An ONNX file is checked in
