@@ -80,7 +80,9 @@ def staging(path: Path) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".part"))
         yield folder
         for file in sorted(folder.rglob("*")):
-            if file.is_file():
+            if file.is_dir():
+                file.chmod(0o777 & ~_umask())  # some libraries make folders that nobody else may enter
+            elif file.is_file():
                 os.chmod(file, 0o666 & ~_umask())  # noqa: PTH101  as in `atomic_path`
                 with file.open("rb+") as opened:
                     os.fsync(opened.fileno())

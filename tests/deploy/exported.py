@@ -20,7 +20,7 @@ BLOB = struct.Struct("<IIQQ")
 """what stands at a tensor's offset in weight.bin: a mark, its type, its bytes, and where they begin"""
 
 
-def save(path: Path, seed: int = 0, taxonomy: Taxonomy = TAXONOMY, **model) -> Path:
+def save(path: Path, seed: int = 0, taxonomy: Taxonomy = TAXONOMY, clip: ClipSpec = CLIP, **model) -> Path:
     """A checkpoint of a small recogniser whose statistics and heads are as after training."""
     torch.manual_seed(seed)
     recogniser = Recogniser(
@@ -32,7 +32,7 @@ def save(path: Path, seed: int = 0, taxonomy: Taxonomy = TAXONOMY, **model) -> P
             module.running_var.uniform_(0.5, 1.5)
     for head in (recogniser.verb_head, recogniser.noun_head):
         head.weight.data *= 4
-    save_checkpoint(path, recogniser.eval(), Checkpoint(recogniser.config, CLIP, taxonomy, "toy", "none"))
+    save_checkpoint(path, recogniser.eval(), Checkpoint(recogniser.config, clip, taxonomy, "toy", "none"))
     return path
 
 

@@ -27,6 +27,7 @@ from deploy.exported import (
 )
 
 from egochef.cli.main import main
+from egochef.clip import Grid
 from egochef.data.annotations import open_data_folder, read_split
 from egochef.deploy.backends import load_engine, load_scorer, origin_of
 from egochef.deploy.export import check_files, export, open_exported, read_about, report_of
@@ -288,6 +289,9 @@ def test_a_stream_takes_a_pair_and_no_file_of_clips(packages, onnx_file):
         ("--format onnx --precision int8 --output {out}/x.onnx", "int8 needs to see clips like those to come: --data"),
         ("--format onnx --output {out}/x.onnx --data {out}/none", "none: no such"),
         ("--format onnx --output {out}/file/x.onnx --data {toy}", "cannot be written"),
+        ("--format onnx --output {out}/x-head.onnx", "are those of a pair's parts. Choose another --output"),
+        ("--format onnx --output {out}/x.onnx --participants P01", "--participants without --data"),
+        ("--format onnx --output {out}/damaged/x.onnx", "class_mappings.json: cannot be read"),
         ("--format onnx --output {out}/there.onnx", "there.onnx: exists. Remove it, or choose another --output"),
         ("--format onnx --output {out}/other/x.onnx", "names other classes than the checkpoint"),
         ("--format onnx --checkpoint {out}/strange.safetensors --output {out}/x.onnx", "model.encoder is 'vgg'"),
@@ -298,6 +302,8 @@ def test_what_is_refused_leaves_nothing(words, message, checkpoint, toy_root, tm
     (tmp_path / "file").write_text("no folder")
     (tmp_path / "there.onnx").write_text("mine")
     (tmp_path / "other").mkdir()
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "class_mappings.json").write_text('{"verbs": ')
     (tmp_path / "other" / "class_mappings.json").write_text('{"verbs": {"0": "cook"}}')
     header = json.loads(_header(checkpoint))
     header["model"]["encoder"] = "vgg"
@@ -330,6 +336,27 @@ def test_a_disk_that_is_full(format, checkpoint, toy_root, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert leftovers(output) == []
+
+
+def test_more_frames_than_a_head_takes(tmp_path, toy_root):
+    clip = dataclasses.replace(CLIP, num_frames=65, grid=Grid(min_frames=65))
+    checkpoint = save(tmp_path / "x.safetensors", clip=clip, encoder="efficientnet_lite0")
+    with pytest.raises(InputError, match="a head for windows of 65 frames: Core ML heads take at most 64"):
+        export(checkpoint, tmp_path / "x.mlpackage", format="coreml", parts="stream", data=toy_root)
+
+
+@pytest.mark.parametrize("kind", ["unknown operation", "a node is missing"])
+def test_a_damaged_onnx_file_that_can_be_read(kind, onnx_file, tmp_path):
+    import onnx
+
+    model = onnx.load(onnx_file[0])
+    if kind == "unknown operation":
+        model.graph.node[-1].op_type = "Sofmax"
+    else:
+        del model.graph.node[20]
+    onnx.save(model, tmp_path / "x.onnx")
+    with pytest.raises(InputError, match=r"x.onnx: onnxruntime cannot run it \(.*\). Export it again."):
+        open_exported(tmp_path / "x.onnx")
 
 
 def test_what_is_not_installed(checkpoint, tmp_path, monkeypatch):

@@ -70,6 +70,8 @@ def load_engine(
             loaded.
     """
     if Path(checkpoint).suffix in EXPORTED:
+        if calibrate:
+            raise InputError(f"{checkpoint}: has a precision of its own. Leave out --calibrate.")
         return _load_exported(Path(checkpoint), backend, device, precision, compiled)
     if backend not in BACKENDS:
         raise InputError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}")

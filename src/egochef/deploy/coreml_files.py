@@ -60,31 +60,25 @@ def write_coreml(source: Source, part: str, precision: str, path: Path) -> None:
     ct = import_coremltools()
     clip, about = source.engine.clip, source.about(part, precision)
     size, num_frames, num_features = clip.image_size, clip.num_frames, about.num_features
-    modules: dict[str, tuple[nn.Module, Tensor, Any, tuple[str, ...]]] = {
-        "clip": (
-            _Clip(source),
-            torch.zeros(1, num_frames, 3, size, size),
-            ct.TensorType(FRAMES, (1, num_frames, 3, size, size), dtype=np.float32),
-            (VERB_PROBS, NOUN_PROBS),
-        ),
-        "encoder": (
-            Encoder(source.engine),
-            torch.zeros(1, 3, size, size),
-            ct.ImageType(IMAGE, (1, 3, size, size), color_layout=ct.colorlayout.RGB),
-            (FEATURES,),
-        ),
-        "head": (
-            Head(source.engine),
-            torch.zeros(1, num_frames, num_features),
-            ct.TensorType(
-                FEATURES,
-                ct.Shape((1, ct.RangeDim(1, LONGEST_WINDOW, default=num_frames), num_features)),
-                dtype=np.float32,
-            ),
-            (VERB, NOUN),
-        ),
-    }
-    module, example, given, outputs = modules[part]
+    module: nn.Module
+    if part == "clip":
+        module, example = _Clip(source), torch.zeros(1, num_frames, 3, size, size)
+        given = ct.TensorType(FRAMES, example.shape, dtype=np.float32)
+        outputs: tuple[str, ...] = (VERB_PROBS, NOUN_PROBS)
+    elif part == "encoder":
+        module, example = Encoder(source.engine), torch.zeros(1, 3, size, size)
+        given = ct.ImageType(IMAGE, example.shape, color_layout=ct.colorlayout.RGB)
+        outputs = (FEATURES,)
+    else:
+        if num_frames > LONGEST_WINDOW:
+            raise InputError(
+                f"a head for windows of {num_frames} frames: Core ML heads take at most {LONGEST_WINDOW}. "
+                "Use --parts clip, or train with fewer."
+            )
+        module, example = Head(source.engine), torch.zeros(1, num_frames, num_features)
+        length = ct.RangeDim(1, LONGEST_WINDOW, default=num_frames)
+        given = ct.TensorType(FEATURES, ct.Shape((1, length, num_features)), dtype=np.float32)
+        outputs = (VERB, NOUN)
     try:
         with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # progress bars that know no terminal
             warnings.simplefilter("ignore")

@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 PRECISIONS = {"onnx": ("fp32", "fp16", "int8"), "coreml": ("fp16", "int8")}
 """format -> what it can be written in; the first is what is taken unless told otherwise"""
 SUFFIXES = {"onnx": ".onnx", "coreml": ".mlpackage"}
-PARTS = {"clip": ("clip",), "stream": ("encoder", "head")}
-"""what --parts names -> the parts of `engines.exported`"""
+PARTS = ("clip", "stream")
+"""one file, or encoder and head"""
 NUM_CHECKED = 8
 """clips that a written file is shown"""
 NUM_CALIBRATED = 32
@@ -98,6 +98,8 @@ def export(
     started = time.perf_counter()
     precision = _checked(format, parts, precision, output)
     calibrates = format == "onnx" and precision == "int8"
+    if participants and data is None:
+        raise InputError("--participants without --data: there are no segments to choose from")
     if calibrates and data is None:
         raise InputError("int8 needs to see clips like those to come: --data with a data folder or store")
     targets = target_paths(output, parts)
@@ -167,7 +169,13 @@ def class_mappings(source: Source) -> dict[str, dict[str, str]]:
 
 def _check_mappings(path: Path, source: Source) -> None:
     """An existing file of class names beside the output must be the same."""
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != class_mappings(source):
+    if not path.exists():
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}). Remove it, or choose another folder.") from None
+    if found != class_mappings(source):
         raise InputError(f"{path}: names other classes than the checkpoint. Choose an --output in another folder.")
 
 
@@ -236,7 +244,7 @@ def find_clips(
     folder = open_data_folder(data, participants)
     clips = _read_clips(source, folder, "validation", NUM_CHECKED)
     calibration = _read_clips(source, folder, "train", num_calibrated) if num_calibrated else torch.zeros(0)
-    return clips, calibration, f"of the validation split of {data.name}"
+    return clips, calibration, f"of the validation split of {data.resolve().name}"
 
 
 def _read_clips(source: Source, folder: DataFolder, split: str, most: int) -> Tensor:
@@ -259,6 +267,8 @@ def _checked(format: str, parts: str, precision: str | None, output: Path) -> st
         raise InputError(f"precision {precision!r} in {format}: expected one of {', '.join(PRECISIONS[format])}")
     if output.suffix != SUFFIXES[format]:
         raise InputError(f"{output}: the name of a file in {format} ends in {SUFFIXES[format]}")
+    if output.stem.endswith(("-encoder", "-head")):
+        raise InputError(f"{output}: names in -encoder and -head are those of a pair's parts. Choose another --output.")
     return precision
 
 

@@ -125,7 +125,13 @@ def _need_runtime(backend: str) -> None:
 
 
 def _open(path: Path, backend: str, precision: str, num_threads: int) -> Run:
-    return (_open_onnxruntime if backend == "onnx" else _open_openvino)(path, precision, num_threads)
+    try:
+        return (_open_onnxruntime if backend == "onnx" else _open_openvino)(path, precision, num_threads)
+    except InputError:
+        raise
+    except Exception as error:  # the runtimes' own errors have no common base
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: {RUNTIMES[backend]} cannot run it ({reason:.200}). Export it again.") from None
 
 
 def _open_onnxruntime(path: Path, precision: str, num_threads: int) -> Run:
