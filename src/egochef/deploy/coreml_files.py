@@ -51,14 +51,14 @@ class _Clip(nn.Module):
         return verb.softmax(1), noun.softmax(1)
 
 
-def write_coreml(source: Source, part: str, precision: str, path: Path) -> None:
-    """Write one part, `clip`, `encoder` or `head`, in `fp16`, or in `int8`: eight-bit weights, float16 otherwise.
+def write_coreml(source: Source, part: str, path: Path) -> None:
+    """Write one part, `clip`, `encoder` or `head`, in float16.
 
     Raises:
         InputError: coremltools is not installed, or it cannot convert the model.
     """
     ct = import_coremltools()
-    clip, about = source.engine.clip, source.about(part, precision)
+    clip, about = source.engine.clip, source.about(part, "fp16")
     size, num_frames, num_features = clip.image_size, clip.num_frames, about.num_features
     module: nn.Module
     if part == "clip":
@@ -93,16 +93,9 @@ def write_coreml(source: Source, part: str, precision: str, path: Path) -> None:
                 compute_precision=ct.transform.FP16ComputePrecision(lambda op: op.op_type != "softmax"),
                 skip_model_load=True,
             )
-            if precision == "int8":
-                model = _with_small_weights(ct, model)
-        _describe(model, about)
-        model.save(str(path))
+        _save(model, about, path)
     except NotImplementedError as error:  # an operation that the converter does not know
         raise InputError(f"Core ML cannot hold this model ({error}). Export it as ONNX.") from None
-    except shutil.Error as error:  # a list of (from, to, reason)
-        raise InputError(
-            f"{path}: cannot be written ({error.args[0][0][2]}). Free space or choose another place."
-        ) from None
     except RuntimeError as error:
         if "FileWriter" not in str(error):
             raise
@@ -112,11 +105,30 @@ def write_coreml(source: Source, part: str, precision: str, path: Path) -> None:
         ) from None
 
 
-def _with_small_weights(ct: Any, model: Any) -> Any:
+def shrink(path: Path, about: ExportAbout) -> None:
+    """Give a written package weights of eight bits, in place; all else stays float16.
+
+    Args:
+        about: what it says of itself from now on.
+    """
+    ct = import_coremltools()
     from coremltools.optimize.coreml import OpLinearQuantizerConfig, OptimizationConfig, linear_quantize_weights
 
     config = OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=QUANTISED_FROM)
-    return linear_quantize_weights(model, OptimizationConfig(global_config=config))
+    with redirect_stderr(io.StringIO()):
+        model = ct.models.MLModel(str(path), skip_model_load=True)
+        model = linear_quantize_weights(model, OptimizationConfig(global_config=config))
+    shutil.rmtree(path)
+    _save(model, about, path)
+
+
+def _save(model: Any, about: ExportAbout, path: Path) -> None:
+    _describe(model, about)
+    try:
+        model.save(str(path))
+    except shutil.Error as error:  # a list of (from, to, reason)
+        reason = error.args[0][0][2]
+        raise InputError(f"{path}: cannot be written ({reason}). Free space or choose another place.") from None
 
 
 def _describe(model: Any, about: ExportAbout) -> None:

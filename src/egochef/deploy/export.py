@@ -20,7 +20,7 @@ from egochef.data.annotations import DataFolder, open_data_folder, read_split
 from egochef.data.dataset import ClipDataset
 from egochef.data.frames import open_frames
 from egochef.deploy.agreement import TOLERANCES, Agreement, check, check_about, compare
-from egochef.deploy.coreml_files import write_coreml
+from egochef.deploy.coreml_files import shrink, write_coreml
 from egochef.deploy.onnx_files import halve, need_onnx, quantise, write_onnx
 from egochef.deploy.source import Source, open_source
 from egochef.engines import coreml_engine, onnx_engine
@@ -31,6 +31,7 @@ from egochef.engines.mil import MilProgram, import_coremltools
 from egochef.engines.onnx_engine import OnnxClipEngine, OnnxEngine
 from egochef.errors import InputError
 from egochef.files import staging, write_json
+from egochef.stopping import StopSignals
 from egochef.toykitchen import ToyConfig, draw_kitchen
 
 log = logging.getLogger(__name__)
@@ -111,20 +112,25 @@ def export(
     source = open_source(checkpoint)
     _check_mappings(output.parent / CLASS_MAPPINGS, source)
     clips, calibration, told = find_clips(source, data, participants, NUM_CALIBRATED if calibrates else 0)
-    with staging(output) as folder:
+    exact = PRECISIONS[format][0]
+    with StopSignals() as stop, staging(output) as folder:
         for part, target in targets.items():
             log.info("writing %s", target.name)
-            _write(source, format, part, precision, folder / target.name)
+            (write_coreml if format == "coreml" else write_onnx)(source, part, folder / target.name)
+            stop.raise_if_received()  # the converter swallows what is raised in it
         staged = [folder / target.name for target in targets.values()]
-        if format == "onnx" and precision != "fp32":
-            check_files(source, folder / output.name, clips, parts=parts, precision="fp32")
+        if precision != exact:  # a fault of the export cannot hide behind the rounding
+            check_files(source, folder / output.name, clips, parts=parts, precision=exact)
             for part, path in zip(targets, staged, strict=True):
                 about = source.about(part, precision)
-                if precision == "fp16":
+                if format == "coreml":
+                    shrink(path, about)
+                elif precision == "fp16":
                     halve(path, about)
                 else:
                     log.info("measuring ranges on %d clips", len(calibration))
                     quantise(path, about, samples_of(source, part, calibration))
+                stop.raise_if_received()
         log.info("checking against the checkpoint on %d clips", len(clips))
         written, agreement = check_files(source, folder / output.name, clips, parts=parts, precision=precision)
         if not (output.parent / CLASS_MAPPINGS).exists():
@@ -270,14 +276,6 @@ def _checked(format: str, parts: str, precision: str | None, output: Path) -> st
     if output.stem.endswith(("-encoder", "-head")):
         raise InputError(f"{output}: names in -encoder and -head are those of a pair's parts. Choose another --output.")
     return precision
-
-
-def _write(source: Source, format: str, part: str, precision: str, path: Path) -> None:
-    """A Core ML package in its precision, or an ONNX file in float32."""
-    if format == "coreml":
-        write_coreml(source, part, precision, path)
-    else:
-        write_onnx(source, part, path)
 
 
 def samples_of(source: Source, part: str, clips: Tensor) -> Iterator[Tensor]:

@@ -1,5 +1,6 @@
 """A checkpoint that is to be written in another form, and what the files say of it."""
 
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ class Source:
     sha256: str
     """of the checkpoint's file"""
 
-    @property
+    @functools.cached_property
     def num_features(self) -> int:
         """D"""
         size = self.engine.clip.image_size
