@@ -16,7 +16,7 @@ from pathlib import Path
 from egochef.data.annotations import DataFolder, find_videos, open_data_folder, read_split
 from egochef.data.prepare import prepare
 from egochef.data.store import StoreSpec
-from egochef.deploy.export import ExportReport, export
+from egochef.deploy.export import CLASS_MAPPINGS, ExportReport, export, report_of, target_paths
 from egochef.engines.torch_engine import TorchEngine, load
 from egochef.files import write_json
 from egochef.inference.scoring import score_split, truth_of
@@ -138,7 +138,11 @@ def export_demo(checkpoint: Path, data: Path, output: Path) -> ExportReport | No
     if importlib.util.find_spec("coremltools") is None:
         log.warning('nothing is exported: that needs pip install "egochef[coreml]"')
         return None
-    shutil.rmtree(output.parent, ignore_errors=True)
+    for path in (*target_paths(output, "stream").values(), report_of(output), output.parent / CLASS_MAPPINGS):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     return export(checkpoint, output, format="coreml", parts="stream", data=data)
 
 

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def staging(path: Path) -> Iterator[Path]:
     """Yield a hidden folder beside `path`; on success all that lies in it moves up beside `path`, else it is removed.
 
-    For what consists of several files or folders. Nothing that exists is overwritten.
+    So are parent folders that were made for it. For what consists of several files or folders. Nothing that exists is
+    overwritten.
 
     Raises:
         InputError: the place cannot be written, the disk is full, or a name is taken, naming `path` or that name.
@@ -75,6 +76,7 @@ def staging(path: Path) -> Iterator[Path]:
     path = Path(path)
     folder: Path | None = None
     moved: list[Path] = []
+    made = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".part"))
@@ -93,7 +95,11 @@ def staging(path: Path) -> Iterator[Path]:
             source.rename(target)
             moved.append(target)
         _flush_folder(path.parent)
-        moved = []
+        moved, made = [], []
+    except FileNotFoundError as error:
+        if folder is None or folder.exists():
+            raise
+        raise InputError(f"{path}: its temporary folder is gone. Is another egochef at work here?") from error
     except InputError as error:  # name the place that the user knows
         raise InputError(str(error).replace(str(folder), str(path.parent))) from error
     except OSError as error:
@@ -105,6 +111,9 @@ def staging(path: Path) -> Iterator[Path]:
             shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+        for parent in made:
+            with suppress(OSError):  # it is not there, or another one uses it by now
+                parent.rmdir()
 
 
 def _place_is_wrong(path: Path, error: OSError) -> InputError:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from egochef.clip import ClipSpec
-from egochef.deploy.export import CLASS_MAPPINGS, report_of
 from egochef.model.checkpoint import Checkpoint, save_checkpoint
 from egochef.model.recogniser import ModelConfig, Recogniser
 from egochef.taxonomy import Taxonomy
@@ -40,13 +39,6 @@ def pictures(num_clips: int, num_frames: int, seed: int = 1) -> torch.Tensor:
     """Clips (B, T, S, S, 3) uint8 of noise that is brighter in one colour than in another."""
     shape = (num_clips, num_frames, 64, 64, 3)
     return torch.from_numpy(np.random.default_rng(seed).integers(0, (256, 160, 90), shape, dtype=np.uint8))
-
-
-def leftovers(output: Path) -> list[str]:
-    """Names in an output's folder that an export put there, hidden ones included."""
-    expected = {CLASS_MAPPINGS, report_of(output).name}
-    names = {path.name for path in output.parent.iterdir()}
-    return sorted(name for name in names if name in expected or name.startswith((output.stem, f".{output.stem}")))
 
 
 def change_constant(package: Path, name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:

@@ -5,10 +5,13 @@ import dataclasses
 import importlib.util
 import io
 import json
+import os
 import re
 import resource
 import shutil
+import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +24,6 @@ from deploy.exported import (
     change_constant,
     change_initializer,
     change_spec,
-    leftovers,
     pictures,
     save,
 )
@@ -29,13 +31,14 @@ from deploy.exported import (
 from egochef.cli.main import main
 from egochef.clip import Grid
 from egochef.data.annotations import open_data_folder, read_split
+from egochef.deploy import export as deploy_export
 from egochef.deploy.backends import load_engine, load_scorer, origin_of
 from egochef.deploy.export import check_files, export, open_exported, read_about, report_of
 from egochef.deploy.source import open_source
 from egochef.engines.engine import Engine
 from egochef.engines.exported import FEATURES, IMAGE, METADATA_KEY, NOUN, VERB
 from egochef.engines.torch_engine import load
-from egochef.errors import InputError
+from egochef.errors import InputError, Stopped
 from egochef.inference.rolling import RollingRecogniser
 from egochef.model.checkpoint import write_tensors
 
@@ -318,6 +321,32 @@ def test_what_is_refused_leaves_nothing(words, message, checkpoint, toy_root, tm
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_folder_made_for_nothing_is_removed(checkpoint, toy_root, tmp_path):
+    (tmp_path / "full").mkdir()
+    with pytest.raises(InputError, match="no such"):
+        export(checkpoint, tmp_path / "full" / "a" / "b" / "x.onnx", format="onnx", data=tmp_path / "none")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "full"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda about: about | {"format": 2}, r"x.onnx: .*export format 2, this version of EgoChef reads 1\)"),
+        (lambda about: {key: value for key, value in about.items() if key != "verbs"}, "x.onnx: .*'verbs' .*missing"),
+    ],
+    ids=["format", "missing"],
+)
+def test_metadata_of_another_version(change, message, onnx_file, tmp_path):
+    import onnx
+
+    model = onnx.load(onnx_file[0])
+    entry = next(entry for entry in model.metadata_props if entry.key == METADATA_KEY)
+    entry.value = json.dumps(change(json.loads(entry.value)))
+    onnx.save(model, tmp_path / "x.onnx")
+    with pytest.raises(InputError, match=message + ".*Export it again."):
+        open_exported(tmp_path / "x.onnx")
+
+
 def _header(checkpoint):
     from safetensors import safe_open
 
@@ -335,7 +364,7 @@ def test_a_disk_that_is_full(format, checkpoint, toy_root, tmp_path):
             export(checkpoint, output, format=format, data=toy_root)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert leftovers(output) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_more_frames_than_a_head_takes(tmp_path, toy_root):
@@ -363,6 +392,19 @@ def test_what_is_not_installed(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "coremltools", None)
     with pytest.raises(InputError, match=r'Core ML needs coremltools: pip install "egochef\[coreml\]"'):
         export(checkpoint, tmp_path / "x.mlpackage", format="coreml")
+
+
+def test_a_signal_before_anything_is_written(checkpoint, tmp_path, monkeypatch):
+    """While the clips are found; the folder is hidden until all is done."""
+
+    def stopped(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    monkeypatch.setattr(deploy_export, "find_clips", stopped)
+    with pytest.raises(Stopped, match="stopped by SIGTERM"):
+        export(checkpoint, tmp_path / "new" / "x.onnx", format="onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_pair_that_is_not_of_one_recogniser(packages, folder, toy_root, tmp_path):

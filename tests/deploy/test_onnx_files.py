@@ -13,6 +13,7 @@ from egochef.deploy import backends
 from egochef.deploy.backends import load_engine, onnx_pair
 from egochef.deploy.onnx_files import write_onnx
 from egochef.deploy.source import open_source
+from egochef.engines import onnx_engine
 from egochef.engines.exported import pair_paths
 from egochef.engines.onnx_engine import RUNTIMES, OnnxEngine
 from egochef.errors import InputError
@@ -144,7 +145,8 @@ def test_what_does_not_go_together(checkpoint, wrong, message):
 
 
 def test_a_runtime_that_is_missing(checkpoint, monkeypatch):
-    monkeypatch.setattr(backends, "has_runtime", lambda backend: False)
-    with pytest.raises(InputError, match=r'is not installed here: pip install "egochef\[openvino\]"'):
+    for module in (backends, onnx_engine):
+        monkeypatch.setattr(module, "has_runtime", lambda backend: False)
+    with pytest.raises(InputError, match=r'need onnx and openvino: pip install "egochef\[openvino\]"'):
         load_engine(checkpoint, backend="openvino")
     assert load_engine(checkpoint, device="cpu", precision="fp32").name == "torch cpu fp32"

@@ -24,7 +24,7 @@ from egochef.deploy.onnx_files import quantise, write_onnx
 from egochef.deploy.source import open_source
 from egochef.engines.engine import ClipEngine, Engine
 from egochef.engines.exported import ExportAbout, pair_paths
-from egochef.engines.onnx_engine import RUNTIMES, OnnxEngine, has_runtime, read_about
+from egochef.engines.onnx_engine import RUNTIMES, OnnxEngine, has_runtime, need_runtime, read_about
 from egochef.engines.torch_engine import load
 from egochef.errors import InputError
 from egochef.files import atomic_path, sha256_of, staging
@@ -85,8 +85,7 @@ def load_engine(
         raise InputError(f"torch.compile with backend {backend}: expected --backend torch")
     if device not in (None, "cpu"):
         raise InputError(f"device {device!r} with backend {backend}: it runs on the cpu. Use --backend torch.")
-    if not has_runtime(backend):
-        raise InputError(f'backend {backend!r} is not installed here: pip install "egochef[{backend}]"')
+    need_runtime(backend)
     pair = onnx_pair(Path(checkpoint))
     if precision == "int8":
         pair = _int8_pair(pair, calibrate, backend)

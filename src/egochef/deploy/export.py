@@ -21,14 +21,14 @@ from egochef.data.dataset import ClipDataset
 from egochef.data.frames import open_frames
 from egochef.deploy.agreement import TOLERANCES, Agreement, check, check_about, compare
 from egochef.deploy.coreml_files import shrink, write_coreml
-from egochef.deploy.onnx_files import halve, need_onnx, quantise, write_onnx
+from egochef.deploy.onnx_files import halve, quantise, write_onnx
 from egochef.deploy.source import Source, open_source
 from egochef.engines import coreml_engine, onnx_engine
 from egochef.engines.coreml_engine import CoreMLClipEngine, CoreMLEngine
 from egochef.engines.engine import ClipEngine, Engine
 from egochef.engines.exported import ExportAbout, pair_paths
 from egochef.engines.mil import MilProgram, import_coremltools
-from egochef.engines.onnx_engine import OnnxClipEngine, OnnxEngine
+from egochef.engines.onnx_engine import OnnxClipEngine, OnnxEngine, need_runtime
 from egochef.errors import InputError
 from egochef.files import staging, write_json
 from egochef.stopping import StopSignals
@@ -108,12 +108,16 @@ def export(
     for path in (*targets.values(), report_path):
         if path.exists():
             raise InputError(f"{path}: exists. Remove it, or choose another --output.")
-    (import_coremltools if format == "coreml" else need_onnx)()
+    if format == "coreml":
+        import_coremltools()
+    else:
+        need_runtime("onnx")
     source = open_source(checkpoint)
-    _check_mappings(output.parent / CLASS_MAPPINGS, source)
-    clips, calibration, told = find_clips(source, data, participants, NUM_CALIBRATED if calibrates else 0)
+    mappings = output.parent / CLASS_MAPPINGS
+    _check_mappings(mappings, source)
     exact = PRECISIONS[format][0]
     with StopSignals() as stop, staging(output) as folder:
+        clips, calibration, told = find_clips(source, data, participants, NUM_CALIBRATED if calibrates else 0)
         for part, target in targets.items():
             log.info("writing %s", target.name)
             (write_coreml if format == "coreml" else write_onnx)(source, part, folder / target.name)
@@ -133,7 +137,8 @@ def export(
                 stop.raise_if_received()
         log.info("checking against the checkpoint on %d clips", len(clips))
         written, agreement = check_files(source, folder / output.name, clips, parts=parts, precision=precision)
-        if not (output.parent / CLASS_MAPPINGS).exists():
+        _check_mappings(mappings, source)  # again: another export may have come first
+        if not mappings.exists():
             write_json(folder / CLASS_MAPPINGS, class_mappings(source))
         report = ExportReport(
             format=format,
@@ -144,7 +149,7 @@ def export(
             ran_on=written.name,
             clips=told,
             agreement=agreement,
-            op_types={path.name: kinds_of(path) for path in staged if format == "coreml"},
+            op_types={path.name: sorted(set(MilProgram(path).op_types)) for path in staged if format == "coreml"},
             seconds=round(time.perf_counter() - started, 1),
         )
         write_json(folder / report_path.name, dataclasses.asdict(report))
@@ -295,8 +300,3 @@ def read_about(path: Path) -> ExportAbout:
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files of a package."""
     return sum(each.stat().st_size for each in ([path] if path.is_file() else path.rglob("*")) if each.is_file())
-
-
-def kinds_of(package: Path) -> list[str]:
-    """The kinds of operations that a Core ML package consists of, constants left out."""
-    return sorted(set(MilProgram(package).op_types))

@@ -4,7 +4,6 @@ In: a `Source`. Out: files with `ExportAbout` in their metadata, whose numbers o
 Pixels go in as they are: scaling and normalisation are inside. `deploy.agreement` checks what was written.
 """
 
-import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator
@@ -28,7 +27,6 @@ from egochef.engines.exported import (
     VERB_PROBS,
     ExportAbout,
 )
-from egochef.errors import InputError
 
 if TYPE_CHECKING:
     import onnx
@@ -64,16 +62,6 @@ class _Clip(nn.Module):
         # Not by `unflatten`: tracing would take its sizes for constants.
         verb, noun = self.head(features.reshape(frames.shape[0], frames.shape[1], features.shape[1]))  # (B, T, D)
         return verb.softmax(1), noun.softmax(1)
-
-
-def need_onnx() -> None:
-    """
-    Raises:
-        InputError: what writes and checks ONNX files is not installed.
-    """
-    for module in ("onnx", "onnxruntime"):
-        if importlib.util.find_spec(module) is None:
-            raise InputError(f'ONNX files need {module}: pip install "egochef[onnx]"')
 
 
 def write_onnx(source: Source, part: str, path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from egochef.engines.exported import ExportAbout
-from egochef.engines.torch_engine import TorchEngine, load
+from egochef.engines.torch_engine import TorchEngine
 from egochef.files import sha256_of
 from egochef.model.checkpoint import Checkpoint, checkpoint_file, load_checkpoint
 from egochef.model.recogniser import count_parameters
@@ -63,8 +63,11 @@ def open_source(checkpoint: Path) -> Source:
         InputError: no such file, cut off, not one of ours, or of a model that this version does not know.
     """
     path = checkpoint_file(checkpoint)
-    _, about = load_checkpoint(path)
-    return Source(load(path, device="cpu", precision="fp32"), about, sha256_of(path))
+    recogniser, about = load_checkpoint(path)
+    engine = TorchEngine(
+        recogniser, about.clip, about.taxonomy, torch.device("cpu"), torch.float32, encoder_is_final=True
+    )
+    return Source(engine, about, sha256_of(path))
 
 
 def licence_of(checkpoint: Checkpoint) -> str:

@@ -62,7 +62,7 @@ class ExportAbout:
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
-            raise InputError(f"export format {self.format}, this version of EgoChef reads {FORMAT}. Export it again.")
+            raise InputError(f"export format {self.format}, this version of EgoChef reads {FORMAT}")
         if self.part not in PARTS:
             raise InputError(f"part is {self.part!r}, expected one of {', '.join(PARTS)}")
 
@@ -83,9 +83,9 @@ def read_metadata(text: str | None, path: Path) -> ExportAbout:
     if text is None:
         raise InputError(f"{path}: not a model that EgoChef wrote: it names no classes. Make one by egochef export.")
     try:
-        return from_dict(ExportAbout, json.loads(text), f"{path}: metadata")
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: its metadata is damaged ({error}). Export it again.") from None
+        return from_dict(ExportAbout, json.loads(text), "metadata")
+    except (json.JSONDecodeError, InputError) as error:
+        raise InputError(f"{path}: what it says of itself cannot be used ({error}). Export it again.") from None
 
 
 def check_pair(encoder: ExportAbout, head: ExportAbout, where: str) -> None:

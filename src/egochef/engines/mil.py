@@ -139,7 +139,7 @@ def _load(package: Path, spec: Any) -> Any:
     """The main function."""
     from coremltools.converters.mil.frontend.milproto.load import load
 
-    weights = next(package.rglob("weight.bin"), package)
+    weights = next(package.rglob("weight.bin"), package / "weight.bin")
     try:
         found = load(spec, specification_version=spec.specificationVersion, file_weights_dir=str(weights.parent))
         return found.functions["main"]

@@ -32,6 +32,15 @@ def has_runtime(backend: str) -> bool:
     return importlib.util.find_spec(RUNTIMES[backend]) is not None and importlib.util.find_spec("onnx") is not None
 
 
+def need_runtime(backend: str) -> None:
+    """
+    Raises:
+        InputError: a backend of RUNTIMES cannot be used here.
+    """
+    if not has_runtime(backend):
+        raise InputError(f'ONNX files need onnx and {RUNTIMES[backend]}: pip install "egochef[{backend}]"')
+
+
 class OnnxEngine(Engine):
     """A pair of ONNX files, frame encoder and head, in a runtime; see `engines.engine.Engine`."""
 
@@ -49,7 +58,7 @@ class OnnxEngine(Engine):
         Raises:
             InputError: the runtime is not installed, a file is missing or not one of ours, or no such precision here.
         """
-        _need_runtime(backend)
+        need_runtime(backend)
         self.about = read_about(encoder)
         check_pair(self.about, read_about(head), f"{encoder} and {head}")
         self.clip, self.taxonomy = self.about.clip, self.about.taxonomy
@@ -83,7 +92,7 @@ class OnnxClipEngine(ClipEngine):
         Raises:
             InputError: the runtime is not installed, the file is missing or not one of ours, or no such precision here.
         """
-        _need_runtime(backend)
+        need_runtime(backend)
         self.about = read_about(path)
         if self.about.part != "clip":
             raise InputError(f"{path}: part {self.about.part!r} of a pair, expected one that takes whole clips")
@@ -102,8 +111,9 @@ def read_about(path: Path) -> ExportAbout:
     """The metadata of an ONNX file.
 
     Raises:
-        InputError: no such file, not whole, or not one of ours.
+        InputError: onnxruntime is not installed; no such file, not whole, or not one of ours.
     """
+    need_runtime("onnx")
     import onnx
 
     try:
@@ -117,11 +127,6 @@ def read_about(path: Path) -> ExportAbout:
 
 def _name(about: ExportAbout, backend: str, precision: str) -> str:
     return f"{RUNTIMES[backend]} cpu {about.precision if about.precision != 'fp32' else precision}"
-
-
-def _need_runtime(backend: str) -> None:
-    if not has_runtime(backend):
-        raise InputError(f'backend {backend!r} is not installed here: pip install "egochef[{backend}]"')
 
 
 def _open(path: Path, backend: str, precision: str, num_threads: int) -> Run:
