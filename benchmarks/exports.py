@@ -1,11 +1,11 @@
 """What each exported form of a recogniser keeps of its checkpoint: size, agreement and accuracy over a validation set.
 
-Draws a small kitchen with 200 validation segments and trains recognisers on it for some epochs. EfficientNet-Lite0 keeps
-its ImageNet weights. ResNet-50 starts at random unless `--resnet-init` names a file, and is then trained whole, on small
-pictures and few frames, so that it has trained weights to round: its accuracy says nothing of what it can do. Then each
-is exported as a pair for streams in its formats and precisions, and the saved files score all 200 segments, as does the
-checkpoint: onnxruntime runs ONNX, the interpreter (on a Mac: Core ML) the packages. Finished parts are kept in `--work`,
-so that it can be stopped and run again. Prints JSON.
+Draws a small kitchen with 200 validation segments and trains recognisers on it for some epochs. EfficientNet-Lite0
+keeps its ImageNet weights. ResNet-50 starts at random unless `--resnet-init` names a file, and is then trained whole,
+on small pictures and few frames, so that it has trained weights to round: its accuracy says nothing of what it can do.
+Then each is exported as a pair for streams in its formats and precisions, and the saved files score all 200 segments,
+as does the checkpoint: onnxruntime runs ONNX, the interpreter (on a Mac: Core ML) the packages. Finished parts are kept
+in `--work`, so that it can be stopped and run again. Prints JSON.
 
     python benchmarks/exports.py > benchmarks/results/exports.json
 """

@@ -94,17 +94,21 @@ def test_a_rank_that_dies_ends_the_job_and_is_named(lost, toy_root, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stuck", [0, 1])
-def test_a_rank_that_hangs_ends_the_job_and_is_named(stuck, toy_root, tmp_path):
-    words = command(LONG, toy_root, tmp_path / "run")
-    processes = start_ranks([sys.executable, "-c", IMPATIENT, *words[3:]], 2)
-    wait_for_steps(processes, tmp_path / "run")
-    processes[stuck].send_signal(signal.SIGSTOP)
-    said = ends(processes[1 - stuck], 1, timeout=70)
-    named = f"rank 1 (process {processes[1].pid}" in said and "no sign of life" in said
-    assert named if stuck else "rank 0 died or hangs" in said, said
-    processes[stuck].kill()
-    processes[stuck].communicate()
+def test_a_rank_that_hangs_ends_the_job_and_is_named(toy_root, tmp_path):
+    """Two jobs side by side, as it is mostly waiting: in one rank 0 hangs, in the other rank 1."""
+    jobs = []
+    for stuck in (0, 1):
+        words = command(LONG, toy_root, tmp_path / f"run{stuck}")
+        jobs.append(start_ranks([sys.executable, "-c", IMPATIENT, *words[3:]], 2))
+    for stuck, processes in enumerate(jobs):
+        wait_for_steps(processes, tmp_path / f"run{stuck}")
+        processes[stuck].send_signal(signal.SIGSTOP)
+    for stuck, processes in enumerate(jobs):
+        said = ends(processes[1 - stuck], 1, timeout=70)
+        named = f"rank 1 (process {processes[1].pid}" in said and "no sign of life" in said
+        assert named if stuck else "rank 0 died or hangs" in said, said
+        processes[stuck].kill()
+        processes[stuck].communicate()
 
 
 @pytest.mark.slow

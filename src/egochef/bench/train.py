@@ -88,7 +88,7 @@ def quick_bench() -> TrainBench:
     """A minute in all, to see that everything works, with some of the models; its numbers say nothing."""
     kitchen = Kitchen(ToyConfig(preset="small", num_segments=12, width_px=228, height_px=128))
     return TrainBench(
-        models=(BASELINE, LIGHT, "timesformer", "swin_t"),
+        models=(BASELINE, LIGHT, "timesformer"),
         rounds=1,
         effort=Effort(seconds=0.0, tiny=True),
         pair_seconds=0.2,
