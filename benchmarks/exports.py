@@ -134,14 +134,16 @@ def config_of(encoder: str, temporal: str, num_frames: int, resnet_init: str) ->
 
 
 def alike(reference: ScoreTable, table: ScoreTable) -> dict[str, float]:
-    """Largest difference of log-probabilities, relative to the largest, and shares of segments of one best class."""
+    """Differences of log-probabilities, relative to the largest of all, and shares of segments of one best class."""
     ours, theirs = (np.concatenate([each.verb_output, each.noun_output], axis=1) for each in (reference, table))
     same = {
         task: getattr(reference, f"{task}_output").argmax(1) == getattr(table, f"{task}_output").argmax(1)
         for task in ("verb", "noun")
     }
+    of_segments = np.abs(ours - theirs).max(1) / np.abs(ours).max()
     return {
-        "difference": float(np.abs(ours - theirs).max() / np.abs(ours).max()),
+        "difference": float(of_segments.max()),
+        "median_difference": float(np.median(of_segments)),
         "verb_same": float(same["verb"].mean()),
         "noun_same": float(same["noun"].mean()),
         "action_same": float((same["verb"] & same["noun"]).mean()),

@@ -34,8 +34,8 @@ TOLERANCES = {
     ("coreml", "int8"): Tolerance(0.05, 0.3),
 }
 """(format, precision) -> what it explains. Depthwise convolutions whose weights nearly cancel each other, as in the
-light encoder's first block, lose most; eight-bit activations more than eight-bit weights. What is
-written is checked before it is rounded further, so that a fault of the export cannot hide behind the rounding."""
+light encoder's first block, lose most; eight-bit activations more than eight-bit weights. What is written
+is checked before it is rounded further, so that a fault of the export cannot hide behind the rounding."""
 
 
 @dataclass(frozen=True)
