@@ -67,20 +67,27 @@ def main() -> None:
     print(json.dumps({"machine": describe_machine(), "resnet_init": args.resnet_init, "models": rows}, indent=1))
 
 
-def study(name: str, data: Path, work: Path, resnet_init: str) -> dict[str, Any]:
-    """One recogniser in all its forms."""
+def trained(name: str, data: Path, work: Path, resnet_init: str) -> Path:
+    """The checkpoint of one recogniser, trained unless it is kept."""
     encoder, temporal, num_frames = MODELS[name]
     checkpoint = work / f"{name}.safetensors"
+    if checkpoint.is_file():
+        return checkpoint
     if name == "resnet32":
-        recogniser, about = load_checkpoint(work / "resnet16.safetensors")
-        about = dataclasses.replace(about, clip=dataclasses.replace(about.clip, num_frames=num_frames))
-        save_checkpoint(checkpoint, recogniser, about)
-    elif not checkpoint.is_file():
+        recogniser, about = load_checkpoint(trained("resnet16", data, work, resnet_init))
+    else:
         config = config_of(encoder, temporal, num_frames, resnet_init)
         train(config, data, work / f"run_{name}", resume=True)
         recogniser, about = load_checkpoint(checkpoint_file(work / f"run_{name}"))
-        clip = ClipSpec(num_frames, mean=about.clip.mean, std=about.clip.std)
-        save_checkpoint(checkpoint, recogniser, dataclasses.replace(about, clip=clip))
+    clip = ClipSpec(num_frames, mean=about.clip.mean, std=about.clip.std)
+    save_checkpoint(checkpoint, recogniser, dataclasses.replace(about, clip=clip))
+    return checkpoint
+
+
+def study(name: str, data: Path, work: Path, resnet_init: str) -> dict[str, Any]:
+    """One recogniser in all its forms."""
+    encoder, temporal, num_frames = MODELS[name]
+    checkpoint = trained(name, data, work, resnet_init)
     folder = open_data_folder(data)
     segments = read_split(folder, "validation")
     truth = truth_of(folder, "validation", segments)
