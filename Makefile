@@ -15,11 +15,11 @@ $(READY): pyproject.toml constraints.txt
 demo: setup  ## the whole main job on a toy kitchen, on a CPU, in minutes
 	$(BIN)/egochef demo
 
-test: setup  ## the tests
-	$(BIN)/python -m pytest
+test: setup  ## the tests, two files at a time
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-fast: setup  ## the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
 
 lint: setup  ## style, types, layers
 	$(BIN)/ruff check .

@@ -32,7 +32,9 @@ class EncodeSpec:
     gop: int = 60
     """frames from one key frame to the next: shorter is faster to seek in"""
     num_threads: int = 0
-    """of the encoder, 0 for as many as it likes; the bytes depend on it, the pixels next to nothing"""
+    """of the encoder, 0 for as many as it likes; the bytes depend on it, the pixels next to nothing
+
+    Even with one, only the presets without B-frames or macroblock tree (`ultrafast`) give the same bytes each time."""
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
