@@ -1,6 +1,8 @@
 # Everything a person or CI runs. `make demo` and `make test` work on a fresh machine.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+TWO_FILES_AT_A_TIME := --numprocesses 2 --dist loadfile
 READY := .venv/.ready
 
 .PHONY: setup demo test test-fast lint soak bench clean
@@ -16,10 +18,10 @@ demo: setup  ## the whole main job on a toy kitchen, on a CPU, in minutes
 	$(BIN)/egochef demo
 
 test: setup  ## the tests, two files at a time
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(PYTEST) $(TWO_FILES_AT_A_TIME)
 
 test-fast: setup  ## the tests that take seconds
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
+	$(PYTEST) $(TWO_FILES_AT_A_TIME) -m "not slow"
 
 lint: setup  ## style, types, layers
 	$(BIN)/ruff check .
@@ -28,7 +30,7 @@ lint: setup  ## style, types, layers
 	$(BIN)/lint-imports
 
 soak: setup  ## what takes too long for every day: 50 kills at random moments, of a run and of a store being made
-	EGOCHEF_KILLS=50 $(BIN)/python -m pytest tests/training/test_resume.py tests/data/test_prepare.py --timeout=7200
+	EGOCHEF_KILLS=50 $(PYTEST) tests/training/test_resume.py tests/data/test_prepare.py --timeout=7200
 
 bench: setup  ## the measured numbers of the README, as JSON files (four hours)
 	mkdir -p outputs

@@ -34,7 +34,8 @@ class EncodeSpec:
     num_threads: int = 0
     """of the encoder, 0 for as many as it likes; the bytes depend on it, the pixels next to nothing
 
-    Even with one, only the presets without B-frames or macroblock tree (`ultrafast`) give the same bytes each time."""
+    Even with one, x264 with both B-frames and macroblock tree does not give the same bytes each time; `ultrafast`,
+    which has neither, does."""
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
