@@ -200,25 +200,30 @@ COMMAND = [sys.executable, "-m", "egochef", "prepare", "--size", "72", "--fps", 
 
 @pytest.mark.slow
 def test_killed_at_random_moments_and_gone_on_with(kitchen, store, tmp_path):
-    """kill -9, each time a little later in the work; in the end nothing is lost or doubled, and nothing left over."""
+    """kill -9, each time some packs further in the work; in the end nothing is lost or doubled, and nothing left over."""
     out = tmp_path / "killed"
     command = [*COMMAND, "--data", str(kitchen), "--out", str(out)]
     rng = random.Random(5)
     num_killed, seen = 0, set()
+
+    def num_packs():
+        return len(list(out.glob("frames/*/*.safetensors")))
+
     while num_killed < NUM_KILLS:
+        goal = num_packs() + rng.randint(0, 3)
         process = subprocess.Popen([*command, "--workers", rng.choice(["1", "2"])], stderr=subprocess.DEVNULL)
         before = len(list(out.rglob("*"))) if out.exists() else 0
         deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:  # until it has begun to write
-            if out.exists() and len(list(out.rglob("*"))) != before:
+        while process.poll() is None and time.monotonic() < deadline:  # until it has begun to write, and come so far
+            if out.exists() and len(list(out.rglob("*"))) != before and num_packs() >= goal:
                 break
-            time.sleep(0.02)
-        time.sleep(rng.uniform(0.0, 0.6))
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0.0, 0.1))
         if process.poll() is None:
             process.kill()
             num_killed += 1
         process.wait()
-        seen.add(len(list(out.glob("frames/*/*.safetensors"))))
+        seen.add(num_packs())
         if (out / INDEX_FILE).exists():  # all done: begin anew, so that there is something to be killed at
             shutil.rmtree(out)
     time.sleep(1)  # a worker of the last one may still be going
