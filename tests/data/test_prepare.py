@@ -200,7 +200,7 @@ COMMAND = [sys.executable, "-m", "egochef", "prepare", "--size", "72", "--fps", 
 
 @pytest.mark.slow
 def test_killed_at_random_moments_and_gone_on_with(kitchen, store, tmp_path):
-    """kill -9, each time some packs further in the work; in the end nothing is lost or doubled, and nothing left over."""
+    """kill -9, each time some packs further; in the end nothing is lost or doubled, and nothing left over."""
     out = tmp_path / "killed"
     command = [*COMMAND, "--data", str(kitchen), "--out", str(out)]
     rng = random.Random(5)
