@@ -34,6 +34,7 @@ from torch.utils.data._utils.signal_handling import _error_if_any_worker_fails
 
 from egochef.clip import ClipSpec
 from egochef.data.annotations import Segment
+from egochef.data.fork import fork_context
 from egochef.data.frames import Frames
 from egochef.data.sampling import jittered_places, view_places
 from egochef.data.transforms import Augment, draw_colour, eval_crop, finish_crop, random_cut
@@ -219,6 +220,7 @@ class Loader:
             collate_fn=collate,
             pin_memory=pin_memory,
             timeout=timeout_s if num_workers else 0,
+            multiprocessing_context=fork_context() if num_workers else None,
             prefetch_factor=READ_AHEAD if num_workers else None,
             persistent_workers=num_workers > 0,
             worker_init_fn=_start_loader_worker if num_workers else None,
