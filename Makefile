@@ -11,7 +11,7 @@ setup: $(READY)  ## .venv with everything pinned
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,bench,coreml,live,onnx,openvino,track]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,docs,bench,coreml,live,onnx,openvino,report,track]"
 	touch $(READY)
 
 demo: setup  ## the whole main job on a toy kitchen, on a CPU, in minutes

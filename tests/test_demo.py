@@ -21,6 +21,7 @@ def test_demo_runs_and_repeats_itself(tmp_path):
         "submission.zip",
         "predictions.jsonl",
         "export",
+        "report",
         "demo.png",
         "demo.json",
     }
@@ -29,6 +30,9 @@ def test_demo_runs_and_repeats_itself(tmp_path):
     names = {"kitchen-encoder.mlpackage", "kitchen-head.mlpackage", "kitchen.mlpackage.json", "class_mappings.json"}
     assert {path.name for path in (tmp_path / "export").iterdir()} == names
     assert first.export is not None and first.export.agreement.difference < 2e-3
+    assert first.report is not None
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "Report on run16, run32" in page and "data:image/jpeg" in page and "What is missing" not in page
     shutil.rmtree(tmp_path / "run16")  # is trained anew; the rest is gone on with
     again = run_demo(tmp_path, seed=3, num_segments=24)
     assert again.metrics == first.metrics

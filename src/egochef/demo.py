@@ -1,7 +1,7 @@
 """The whole main job on a small kitchen that we draw: no data, no GPU, no network needed.
 
-In: a folder to fill. Out: in it, data/, store/, run16/, run32/, evaluation/, submission.zip, predictions.jsonl, export/
-and demo.png.
+In: a folder to fill. Out: in it, data/, store/, run16/, run32/, evaluation/, submission.zip, predictions.jsonl,
+export/, report/ and demo.png.
 What is there already from an earlier, interrupted demo is gone on with.
 """
 
@@ -17,11 +17,13 @@ from egochef.data.annotations import DataFolder, find_videos, open_data_folder, 
 from egochef.data.prepare import prepare
 from egochef.data.store import StoreSpec
 from egochef.deploy.export import CLASS_MAPPINGS, ExportReport, export, report_of, target_paths
-from egochef.engines.torch_engine import TorchEngine, load
+from egochef.engines.torch_engine import load
 from egochef.files import write_json
 from egochef.inference.scoring import score_split, truth_of
 from egochef.inference.video import predict_videos
 from egochef.recipes import toy
+from egochef.report.report import make_report
+from egochef.report.scores import read_scores
 from egochef.runtime import num_cpus
 from egochef.scoring.ensemble import ensemble
 from egochef.scoring.metrics import evaluate
@@ -51,10 +53,13 @@ class DemoResult:
     """wall time of each part"""
     export: ExportReport | None
     """of the packages for the iPhone app; None where what writes them is not installed"""
+    report: str | None
+    """the page that shows what the models do; None where what draws it is not installed"""
 
 
 def run_demo(out: Path, *, seed: int = 0, num_segments: int | None = None) -> DemoResult:
-    """Draw `num_segments` (or NUM_SEGMENTS), prepare them, train at 16 and 32 frames, evaluate, submit, predict.
+    """Draw `num_segments` (or NUM_SEGMENTS), prepare them, train at 16 and 32 frames, evaluate, submit, predict,
+    export, report.
 
     Raises:
         InputError: the folder cannot be written, or holds something else.
@@ -85,7 +90,7 @@ def run_demo(out: Path, *, seed: int = 0, num_segments: int | None = None) -> De
         done(f"train{num_frames}")
 
     engines = [load(out / f"run{num_frames}") for num_frames in NUM_FRAMES]
-    metrics, scores = _evaluate(engines, folder, out)
+    metrics, scores = _evaluate(folder, out)
     done("evaluate")
 
     test = read_split(folder, "test")
@@ -105,19 +110,21 @@ def run_demo(out: Path, *, seed: int = 0, num_segments: int | None = None) -> De
     exported = export_demo(out / f"run{NUM_FRAMES[0]}", store, out / "export" / "kitchen.mlpackage")
     done("export")
 
+    page = report_demo(out, store)
+    done("report")
+
     draw_demo_sheet(drawn, scores, out / "demo.png")
-    result = DemoResult(metrics, majority_action(folder), summary, seconds, exported)
+    result = DemoResult(metrics, majority_action(folder), summary, seconds, exported, page)
     write_json(out / "demo.json", dataclasses.asdict(result))
     return result
 
 
-def _evaluate(
-    engines: list[TorchEngine], folder: DataFolder, out: Path
-) -> tuple[dict[str, dict[str, float | int]], ScoreTable]:
-    """Official metrics of each engine and of the ensemble, written beside their scores; the ensemble's scores."""
+def _evaluate(folder: DataFolder, out: Path) -> tuple[dict[str, dict[str, float | int]], ScoreTable]:
+    """Official metrics of each run and of the ensemble, written beside their scores; the ensemble's scores."""
     segments = read_split(folder, "validation")
     truth = truth_of(folder, "validation", segments)
-    tables = {f"run{engine.clip.num_frames}": score_split(engine, folder, "validation", segments) for engine in engines}
+    runs = [out / f"run{num_frames}" for num_frames in NUM_FRAMES]
+    tables = {each.name: each.table for each in read_scores(runs, folder, "validation", segments)}
     tables["ensemble"] = ensemble(list(tables.values()))
     metrics = {name: evaluate(table, truth) for name, table in tables.items()}
     for name, table in tables.items():
@@ -144,6 +151,14 @@ def export_demo(checkpoint: Path, data: Path, output: Path) -> ExportReport | No
         else:
             path.unlink(missing_ok=True)
     return export(checkpoint, output, format="coreml", parts="stream", data=data)
+
+
+def report_demo(out: Path, data: Path) -> str | None:
+    """The page about both runs and their ensemble; None where what draws its figures is not installed."""
+    if importlib.util.find_spec("vl_convert") is None:
+        log.warning('there is no report: that needs pip install "egochef[report]"')
+        return None
+    return str(make_report([out / f"run{num}" for num in NUM_FRAMES], out / "report", data=data).page)
 
 
 def majority_action(folder: DataFolder) -> float:

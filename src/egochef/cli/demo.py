@@ -44,11 +44,15 @@ def run(args: argparse.Namespace) -> int:
         "submission.zip": "what the competition takes",
         "predictions.jsonl": "actions over a video's time",
         "export/": "the 16-frame model for the iPhone app, checked (docs/xcode-tutorial.md)",
+        "report/": "what the models do: open report.html in a browser",
         "demo.png": "what was recognised, to look at",
     }
     if result.export is None:
         del places["export/"]
         print('not exported for the iPhone app: that needs pip install "egochef[coreml]"')
+    if result.report is None:
+        del places["report/"]
+        print('no report: that needs pip install "egochef[report]"')
     for name, what in places.items():
         print(f"  {args.out / name!s:<36}{what}")
     return 0

@@ -73,7 +73,7 @@ def evaluate(table: ScoreTable, truth: Truth) -> dict[str, float | int]:
         "noun": ranked_classes(table.noun_output)[:, :TOP_K] == truth.noun[:, None],
         "action": top_actions(table, TOP_K)[0] == actions[:, None],
     }
-    subsets = _subsets(truth)
+    subsets = subset_rows(truth)
     metrics: dict[str, float | int] = {}
     for subset in SUBSETS:
         for task in TASKS:
@@ -84,7 +84,7 @@ def evaluate(table: ScoreTable, truth: Truth) -> dict[str, float | int]:
     return metrics | {"num_segments": len(table)}
 
 
-def _subsets(truth: Truth) -> dict[str, dict[str, np.ndarray]]:
+def subset_rows(truth: Truth) -> dict[str, dict[str, np.ndarray]]:
     """Rows (S,) bool that count, by subset and task."""
     tail_verb = np.isin(truth.verb, list(truth.tail_verbs))
     tail_noun = np.isin(truth.noun, list(truth.tail_nouns))
