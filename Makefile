@@ -5,7 +5,7 @@ PYTEST := $(BIN)/python -m pytest
 TWO_FILES_AT_A_TIME := --numprocesses 2 --dist loadfile
 READY := .venv/.ready
 
-.PHONY: setup demo test test-fast lint soak bench clean
+.PHONY: setup demo test test-fast lint soak bench results clean
 
 setup: $(READY)  ## .venv with everything pinned
 
@@ -38,6 +38,14 @@ bench: setup  ## the measured numbers of the README, as JSON files (four hours)
 		$(BIN)/python benchmarks/$$name.py > outputs/$$name.json && mv outputs/$$name.json benchmarks/results/ || exit 1; done
 	for what in data train live; do \
 		$(BIN)/egochef bench $$what --json > outputs/$$what.json && mv outputs/$$what.json benchmarks/results/ || exit 1; done
+
+results: setup  ## docs/results.md: three models of a drawn kitchen, and what they do (half an hour)
+	test -d outputs/results/kitchen || $(BIN)/egochef toy --out outputs/results/kitchen --segments 700 --seed 1
+	$(BIN)/egochef prepare --data outputs/results/kitchen --out outputs/results/store
+	$(BIN)/egochef train --recipe toy --temporal mean --data outputs/results/store --out outputs/results/mean16 --resume
+	$(BIN)/egochef train --recipe toy --data outputs/results/store --out outputs/results/bilstm16 --resume
+	$(BIN)/egochef train --recipe toy --num-frames 32 --data outputs/results/store --out outputs/results/bilstm32 --resume
+	$(BIN)/egochef report outputs/results/mean16 outputs/results/bilstm16 outputs/results/bilstm32 --data outputs/results/store --out outputs/results/report --results docs/results.md
 
 clean:
 	rm -rf .venv outputs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -44,6 +44,11 @@ class Split:
         return len(self.segments)
 
     @property
+    def length_s(self) -> np.ndarray:
+        """(S,) to the microsecond, so that 3.01 - 1.01 is 2."""
+        return np.round([segment.stop_s - segment.start_s for segment in self.segments], 6)
+
+    @property
     def action(self) -> np.ndarray:
         """(S,) action ids, verb * 1000 + noun."""
         return self.truth.verb * ACTION_BASE + self.truth.noun
@@ -236,7 +241,7 @@ def group(name: str, rows: np.ndarray, outcome: Outcome, split: Split, mark: str
 
 def by_length(outcome: Outcome, split: Split) -> list[Group]:
     """Bins of segment length, seconds; empty ones too."""
-    length_s = np.array([segment.stop_s - segment.start_s for segment in split.segments])
+    length_s = split.length_s
     groups = []
     for low, high in pairwise(LENGTHS_S):
         name = f"{low:g} to {high:g} s" if np.isfinite(high) else f"{low:g} s or more"

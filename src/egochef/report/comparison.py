@@ -54,7 +54,7 @@ def differences(outcomes: Sequence[Outcome], split: Split) -> list[Difference]:
 def patterns(outcomes: Sequence[Outcome], split: Split, num_verbs: int = 3) -> list[Pattern]:
     """Every combination of models that some segment has, the most frequent first."""
     right = np.stack([outcome.right("action") for outcome in outcomes], axis=1)  # (S, models)
-    length_s = np.array([segment.stop_s - segment.start_s for segment in split.segments])
+    length_s = split.length_s
     names = split.folder.taxonomy.verbs
     kinds, kind = np.unique(right, axis=0, return_inverse=True)
     found = []

@@ -16,6 +16,7 @@ from egochef import __version__
 from egochef.data.annotations import open_data_folder
 from egochef.errors import InputError
 from egochef.files import write_json
+from egochef.inference.features import is_features
 from egochef.model.checkpoint import BEST
 from egochef.report.analysis import Outcome, Split, official, open_split, outcome_of
 from egochef.report.curves import read_curves
@@ -152,9 +153,12 @@ def _open_split(
         trained_on = [
             Path(str(session["data"])) for run in scored for session in read_sessions(run) if "data" in session
         ]
-        data = next((path for path in reversed(trained_on) if path.is_dir()), None)
+        data = next((path for path in reversed(trained_on) if path.is_dir() and not is_features(path)), None)
         if data is None:
-            missing.append("Everything about scores: the runs' data is not where it was. Name it with --data ROOT.")
+            missing.append(
+                "Everything about scores: the pictures of the runs' data are not known, or not where they were. Name "
+                "the data folder or store with --data ROOT."
+            )
             return None
     opened = open_split(open_data_folder(data, participants), split)
     if opened.train is None:

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from egochef.data.annotations import DataFolder, Segment
 from egochef.errors import InputError
 from egochef.files import sha256_of
 from egochef.model.checkpoint import BEST
-from egochef.scoring.table import ScoreTable, align, load_scores, save_scores
+from egochef.scoring.table import ScoreTable, align, load_scores, save_scores, take_rows
 from egochef.training.runfiles import CONFIG
 
 log = logging.getLogger(__name__)
@@ -89,12 +91,12 @@ def _of_run(run: Path, folder: DataFolder, split: str, segments: tuple[Segment, 
     if not best.is_file():
         raise InputError(f"{run}: has no {BEST} yet, so it has no scores. Wait for its first evaluation.")
     kept = run / FOLDER / f"{split}-{sha256_of(best)[:HASH_LETTERS]}.npz"
-    ids = {segment.narration_id for segment in segments}
     if kept.is_file():
         table = load_scores(kept)
-        if set(table.narration_id.tolist()) == ids:
-            return table
-        log.info("%s: of other segments, made anew", kept)
+        rows = np.isin(table.narration_id, [segment.narration_id for segment in segments])  # maybe of more participants
+        if rows.sum() == len(segments):
+            return take_rows(table, rows)
+        log.info("%s: not of all segments, made anew", kept)
     from egochef.deploy.backends import load_scorer
     from egochef.inference.scoring import score_split
 

@@ -9,6 +9,7 @@ RUN/features/                        kept features, where the run trains from fe
 RUN/lock                             held by the process that works on the run
 RUN/diverged.json                    only of a run that stopped because its loss was not finite: the steps and clips
 RUN/MODEL_CARD.md                    of a finished run (training/card)
+RUN/scores/                          what its best checkpoint says of a split, once it was asked (report/scores)
 """
 
 import errno

@@ -25,7 +25,7 @@ from egochef.training.state import LAST, Progress
 SORTS = ("score", "time", "name")
 FLOCK = "hhqqi4x"
 """struct flock of 64-bit Linux: type, whence, start, length, process"""
-INSIDE = {"checkpoints", "features", "tensorboard", "wandb"}
+INSIDE = {"checkpoints", "features", "report", "scores", "tensorboard", "wandb"}
 """folders of a run that hold no others"""
 
 

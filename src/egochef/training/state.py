@@ -1,12 +1,12 @@
 """A run's state on disk: everything that the next step depends on, so that a run goes on as if never stopped.
 
-RUN/checkpoints/last/step-00000020.safetensors          after step 20
-RUN/checkpoints/last/step-00000020-judged.safetensors   after the evaluation that followed it
-    model.*          weights and buffers
-    ema.*            moving average of the weights, where there is one
-    optimiser.NAME.* what AdamW keeps of a weight
-    header           format, Progress, the gradient scaler, and what the run is of (model, clips, classes)
-RUN/checkpoints/last/step-00000020.sha256               its checksum, as `sha256sum --check` reads it
+    RUN/checkpoints/last/step-00000020.safetensors          after step 20
+    RUN/checkpoints/last/step-00000020-judged.safetensors   after the evaluation that followed it
+        model.*          weights and buffers
+        ema.*            moving average of the weights, where there is one
+        optimiser.NAME.* what AdamW keeps of a weight
+        header           format, Progress, the gradient scaler, and what the run is of (model, clips, classes)
+    RUN/checkpoints/last/step-00000020.sha256               its checksum, as `sha256sum --check` reads it
 
 There are no random generators in it: every random number is drawn from a key such as (seed, step, micro-batch).
 A state counts once its checksum is there. On loading the checksum has to fit; otherwise the one before is taken.
