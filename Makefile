@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 TWO_FILES_AT_A_TIME := --numprocesses 2 --dist loadfile
+SPHINX := --quiet --fresh-env --nitpicky --jobs auto --doctree-dir outputs/docs-doctrees
 READY := .venv/.ready
 
-.PHONY: setup demo test test-fast lint soak bench results clean
+.PHONY: setup demo test test-fast lint docs docs-links soak bench results clean
 
 setup: $(READY)  ## .venv with everything pinned
 
@@ -28,6 +29,12 @@ lint: setup  ## style, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: setup  ## the site of docs/, into outputs/docs; warnings and broken links are errors
+	$(BIN)/sphinx-build $(SPHINX) --fail-on-warning --keep-going docs outputs/docs
+
+docs-links: setup  ## whether links to other sites still lead somewhere; needs a network
+	$(BIN)/sphinx-build $(SPHINX) --builder linkcheck docs outputs/docs-links
 
 soak: setup  ## what takes too long for every day: 50 kills at random moments, of a run and of a store being made
 	EGOCHEF_KILLS=50 $(PYTEST) tests/training/test_resume.py tests/data/test_prepare.py --timeout=7200

@@ -24,6 +24,7 @@ COMMANDS = (
     "runs",
     "evaluate",
     "report",
+    "explore",
     "submit",
     "predict",
     "live",

@@ -5,13 +5,12 @@ verbs, N nouns. No model is needed, and nothing is drawn here.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from egochef.data.annotations import SPLIT_FILES, DataFolder, Segment, read_split
-from egochef.errors import InputError
 from egochef.inference.scoring import truth_of
 from egochef.report.intervals import Estimate, estimate
 from egochef.scoring.actions import ranked_classes, top_actions
@@ -190,12 +189,11 @@ def open_split(folder: DataFolder, split: str) -> Split:
 def _train_counts(folder: DataFolder) -> dict[str, np.ndarray] | None:
     if not (folder.annotations / SPLIT_FILES["train"]).is_file():
         return None
-    try:
-        segments = read_split(folder, "train")
-    except InputError:
-        if folder.participants:  # none of them is in train
-            return None
-        raise
+    segments = read_split(replace(folder, participants=frozenset()), "train")
+    if folder.participants:
+        segments = tuple(segment for segment in segments if segment.participant_id in folder.participants)
+    if not segments:  # none of them is in train
+        return None
     num_verbs, num_nouns = folder.taxonomy.num_verbs, folder.taxonomy.num_nouns
     verb, noun = (np.array([getattr(segment, task) for segment in segments]) for task in ("verb", "noun"))
     return {

@@ -133,14 +133,16 @@ def frequency_figure(found: dict[str, list[tuple[str, Estimate | None]]]) -> alt
         x=alt.X("bin:N", sort=order, title="training segments of its class",
                 axis=alt.Axis(labelAngle=-30)),
         xOffset=alt.XOffset("model:N", sort=list(found)),
-        **_told_apart("model", list(found)),
+        color=_told_apart("model", list(found))["color"],
         tooltip=_tooltip("bin", "trained on", "model", "task"),
     )  # fmt: skip
     y = _percent_axis("top-1, %")
     return _sized(
         alt.layer(
             base.mark_rule(strokeWidth=2, opacity=0.6).encode(y=alt.Y("low:Q", **y), y2="high:Q"),
-            base.mark_point(filled=True, size=70, opacity=1).encode(y=alt.Y("value:Q", **y)),
+            base.mark_point(filled=True, size=70, opacity=1).encode(
+                y=alt.Y("value:Q", **y), shape=_told_apart("model", list(found))["shape"]
+            ),
         ),
         "From never trained on to trained on often",
         "lines are 95 % intervals; bins without segments are left out",
@@ -391,12 +393,14 @@ def _intervals(
     base = alt.Chart(alt.Data(values=rows)).encode(
         y=alt.Y(f"{field}:N", sort=order, title=None),
         yOffset=alt.YOffset("model:N", sort=models),
-        **_told_apart("model", models),
+        color=_told_apart("model", models)["color"],
         tooltip=_tooltip(field, field, "model", of),
     )
     layers = [
         base.mark_rule(strokeWidth=2, opacity=0.6).encode(x=alt.X("low:Q", **x), x2="high:Q"),
-        base.mark_point(filled=True, size=70, opacity=1).encode(x=alt.X("value:Q", **x)),
+        base.mark_point(filled=True, size=70, opacity=1).encode(
+            x=alt.X("value:Q", **x), shape=_told_apart("model", models)["shape"]
+        ),
     ]
     if under is not None:
         layers.insert(0, under)
@@ -431,7 +435,10 @@ def _percent_axis(title: str) -> Any:
 
 
 def _told_apart(field: str, values: list[str]) -> dict[str, Any]:
-    """Colour and shape in one legend; with a `sort` in the domain's place there would be two."""
+    """Colour and shape in one legend; with a `sort` in the domain's place there would be two.
+
+    Lines take the colour alone: a shape would put points at their ends.
+    """
     how: dict[str, Any] = {
         "title": None,
         "scale": alt.Scale(domain=values),

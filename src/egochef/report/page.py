@@ -44,6 +44,7 @@ def write_page(
         footer=footer,
         sections=sections,
         titles=titles,
+        specs_by_name=specs,
         css=theme_css(),
         specs=_json(specs),
         themes=_json({"light": vega_config(dark=False), "dark": vega_config(dark=True)}),

@@ -97,9 +97,9 @@ def make_report(
     if not sections:
         raise InputError(f"nothing to report on: {' '.join(missing)}")
     figures = _save_figures(sections, out / FIGURES)
-    names = [outcome.name for outcome in outcomes] or [each.name for each in curves]
+    names = [outcome.name for outcome in outcomes[: len(scored)]] or [each.name for each in curves]
     head = {
-        "title": f"Report on {', '.join(name for name in names if name != ENSEMBLE)}",
+        "title": f"Report on {', '.join(names)}",
         "subtitle": _subtitle(opened, outcomes),
         "missing": missing,
         "footer": f"Made by egochef report {' '.join(str(path) for path in sources)}, version {__version__}.",
@@ -120,15 +120,15 @@ def make_report(
 
 def _of_state(run: Path) -> list[str]:
     """What is to be said of a run that is not finished."""
-    info = look_at(run)
+    info, name = look_at(run), run.absolute().name
     said = []
     if info.fault:
         said.append(f"{info.fault}.")
     if info.state in ("running", "stopped", "empty"):
         how = "still running" if info.state == "running" else "not finished"
-        said.append(f"{run.name}: {how}, {info.epochs_done} of at most {info.epochs} epochs are done.")
+        said.append(f"{name}: {how}, {info.epochs_done} of at most {info.epochs} epochs are done.")
     if not (run / BEST).is_file():
-        said.append(f"{run.name}: no checkpoint yet, so it has no scores.")
+        said.append(f"{name}: no checkpoint yet, so it has no scores.")
     return said
 
 

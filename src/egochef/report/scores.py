@@ -1,9 +1,10 @@
 """What was predicted: runs and files of scores in, one named ScoreTable each out, on the same segments.
 
-A run's scores are those of its best checkpoint. They are kept as RUN/scores/SPLIT-HASH.npz, where HASH is the
-checkpoint's, so that a second report or a look at it needs no model.
+A run's scores are those of its best checkpoint. They are kept as RUN/scores/SPLIT-CHECKPOINT-SEGMENTS.npz, the last two
+as hashes, so that a second report or a look at it needs no model.
 """
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,13 +68,17 @@ def read_scores(
 
 def short_names(paths: Sequence[Path]) -> list[str]:
     """For each path the fewest of its last parts that no other path ends in."""
+    resolved = [path.resolve() for path in paths]
+    for place, path in enumerate(resolved):
+        if path in resolved[:place]:
+            raise InputError(f"{paths[place]}: given twice")
     parts = [path.absolute().with_suffix("").parts if path.is_file() else path.absolute().parts for path in paths]
     parts = [part[:-1] if len(part) > 2 and part[-1] == "scores" else part for part in parts]  # evaluation/scores.npz
+    alike = [parts.count(part) > 1 for part in parts]  # run and run.npz: they keep their suffixes
+    parts = [path.absolute().parts if same else part for path, part, same in zip(paths, parts, alike, strict=True)]
     names = []
     for place, own in enumerate(parts):
         others = [other for at, other in enumerate(parts) if at != place]
-        if own in others:
-            raise InputError(f"{paths[place]}: given twice")
         count = next(n for n in range(1, len(own) + 1) if all(other[-n:] != own[-n:] for other in others))
         names.append("/".join(own[-count:]))
     return names
@@ -90,21 +95,27 @@ def _of_run(run: Path, folder: DataFolder, split: str, segments: tuple[Segment, 
     best = run / BEST
     if not best.is_file():
         raise InputError(f"{run}: has no {BEST} yet, so it has no scores. Wait for its first evaluation.")
-    kept = run / FOLDER / f"{split}-{sha256_of(best)[:HASH_LETTERS]}.npz"
-    if kept.is_file():
-        table = load_scores(kept)
-        rows = np.isin(table.narration_id, [segment.narration_id for segment in segments])  # maybe of more participants
-        if rows.sum() == len(segments):
+    ids = [segment.narration_id for segment in segments]
+    places = run / FOLDER
+    of_checkpoint = f"{split}-{sha256_of(best)[:HASH_LETTERS]}"
+    for kept in sorted(places.glob(f"{of_checkpoint}-*.npz")):
+        try:
+            table = load_scores(kept)
+        except InputError as error:
+            log.warning("%s They are made anew.", error)
+            continue
+        rows = np.isin(table.narration_id, ids)  # there may be more, of other participants
+        if rows.sum() == len(ids):
             return take_rows(table, rows)
-        log.info("%s: not of all segments, made anew", kept)
     from egochef.deploy.backends import load_scorer
     from egochef.inference.scoring import score_split
 
     table = score_split(load_scorer(run, device=device, precision="auto"), folder, split, segments)
+    of_segments = hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:HASH_LETTERS]
     try:
-        save_scores(kept, table)
-        for older in kept.parent.glob(f"{split}-*.npz"):
-            if older != kept:
+        save_scores(places / f"{of_checkpoint}-{of_segments}.npz", table)
+        for older in places.glob(f"{split}-*.npz"):
+            if not older.name.startswith(of_checkpoint):
                 older.unlink(missing_ok=True)
     except InputError as error:  # a run that may only be read: the scores serve all the same
         log.warning("%s; the scores are not kept", error)

@@ -111,13 +111,16 @@ def curve_section(curves: Sequence[Curves]) -> Section:
             words.append(f"{each.name}: {'; '.join(said)}.")
     action = panels["action"]
     for line in action.lines:
-        best = int(np.nanargmax(line.y))
+        finite = np.flatnonzero(~np.isnan(line.y))
+        if not len(finite):
+            continue
+        best, last = finite[line.y[finite].argmax()], finite[-1]
         words.append(
             f"{line.run} is best at {action.axis} {line.x[best]:,.0f} with {line.y[best]:.1f} % action top-1"
-            f"{f' ({line.label})' if line.label else ''}, and ends with {line.y[-1]:.1f} %."
+            f"{f' ({line.label})' if line.label else ''}, and ends with {line.y[last]:.1f} %."
         )
     for line in panels["wait"].lines:
-        if line.label != "step by step":
+        if line.label != "step by step" and not np.isnan(line.y).all():
             words.append(f"{line.run} waits for data for {np.nanmean(line.y):.1f} % of its time.")
     notes = dict.fromkeys(note for panel in panels.values() for note in panel.notes)
     words += [f"{note}." for note in notes]

@@ -26,7 +26,7 @@ def ensemble(
 
     Raises:
         InputError: no table, other segments or classes than the first's, a mix with and without action
-        fields, wrong weights.
+            fields, wrong weights.
     """
     if not tables:
         raise InputError("an ensemble needs at least one table of scores")

@@ -1,0 +1,45 @@
+// Small helpers: elements whose text is always text, numbers for people, JSON from the server.
+
+export function el(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+export const hidden = (text) => el("span", { class: "hidden" }, text);
+// Long names of nouns, such as liquid:washing:up, may break at their colons.
+export function breakable(name) {
+  return name.split(":").flatMap((part, place) => (place ? [":", el("wbr"), part] : [part]));
+}
+
+export const whole = (number) => number.toLocaleString("en-US");
+export const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+
+export function clock(seconds) {
+  const rest = (seconds % 60).toFixed(2).padStart(5, "0");
+  return `${Math.floor(seconds / 3600)}:${String(Math.floor(seconds / 60) % 60).padStart(2, "0")}:${rest}`;
+}
+
+// ✓ or ✗ with a word for who hears the page; nothing where nobody knows.
+export function mark(verdict) {
+  if (!verdict) return null;
+  return el("span", { class: `mark ${verdict}` }, el("span", { "aria-hidden": "true" }, verdict === "right" ? "✓" : "✗"), hidden(`${verdict}: `));
+}
+
+export async function getJson(path, parameters, signal) {
+  const query = new URLSearchParams(parameters).toString();
+  let response;
+  try {
+    response = await fetch(query ? `${path}?${query}` : path, { signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("The server does not answer. Is egochef explore still running?");
+  }
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.error);
+  return answer;
+}

@@ -1,0 +1,196 @@
+"""Splits to test the report on: tiny random ones, and the whole official validation set with made-up scores."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).parent))  # plain.py, beside the tests that use it
+
+from plain import Plain, Row, read_plain, read_rows, said_of, softmax
+
+from egochef.data.annotations import DataFolder, Segment, open_data_folder
+from egochef.inference.scoring import truth_of
+from egochef.report.analysis import Outcome, Split, open_split, outcome_of
+from egochef.report.scores import read_scores
+from egochef.scoring.ensemble import ensemble
+from egochef.scoring.table import ScoreTable, save_scores
+from egochef.taxonomy import Taxonomy
+
+ANNOTATIONS = "epic-kitchens-100-annotations"
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """The same segments and scores for the report's code and for plain loops."""
+
+    split: Split
+    tables: dict[str, ScoreTable]
+    """by model, rows as the split's segments"""
+    outcomes: dict[str, Outcome]
+    plain: Plain
+
+
+@dataclass(frozen=True)
+class Real:
+    """The official validation set with scores of two models in files, whose rows are in other orders."""
+
+    root: Path
+    files: tuple[Path, ...]
+    plain: Plain
+    """models early, late, and ensemble"""
+
+
+@pytest.fixture(scope="session")
+def make_case() -> Callable[..., Case]:
+    return small_case
+
+
+def small_case(
+    seed: int,
+    num_rows: int = 20,
+    num_verbs: int = 4,
+    num_nouns: int = 5,
+    num_videos: int = 12,
+    kind: str = "logits",
+    with_actions: bool = False,
+    has_train: bool = True,
+    num_models: int = 2,
+) -> Case:
+    """Everything is random. Lengths are often exactly at the ends of bins."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for place in range(num_rows):
+        video = int(rng.integers(num_videos))
+        start = Decimal(int(rng.integers(4_000_00))) / 100
+        edge = rng.random() < 0.4
+        length = Decimal(str(rng.choice([0.5, 1, 2, 4, 8]))) if edge else Decimal(int(rng.integers(1, 12_00))) / 100
+        participant = f"P{video % 4:02d}"
+        rows.append(
+            Row(
+                f"{participant}_{video:02d}_{place}",
+                participant,
+                f"{participant}_{video:02d}",
+                start,
+                start + length,
+                int(rng.integers(num_verbs)),
+                int(rng.integers(num_nouns)),
+            )
+        )
+    segments = tuple(
+        Segment(row.narration_id, row.participant, row.video, float(row.start), float(row.stop), row.verb, row.noun,
+                "cut the cake", 1) for row in rows
+    )  # fmt: skip
+    unseen = {"P00", "P03"} if rng.random() < 0.8 else set()
+    tail_verbs, tail_nouns = ({int(each) for each in rng.integers(num, size=2)} for num in (num_verbs, num_nouns))
+    verbs, nouns = [f"verb {each}" for each in range(num_verbs)], [f"noun {each}" for each in range(num_nouns)]
+    train: Counter[tuple[int, int]] = Counter()
+    for _ in range(int(rng.integers(1, num_verbs * num_nouns + 1))):
+        train[int(rng.integers(num_verbs)), int(rng.integers(num_nouns))] += int(rng.choice([1, 8, 9, 10, 95, 1000]))
+    folder = DataFolder(
+        Path("drawn"), Path("drawn"), Taxonomy(tuple(verbs), tuple(nouns)), frozenset(tail_verbs),
+        frozenset(tail_nouns), {"validation": frozenset(unseen)}, frozenset(),
+    )  # fmt: skip
+    split = Split(
+        folder=folder,
+        name="validation",
+        segments=segments,
+        truth=truth_of(folder, "validation", segments),
+        video=np.array([row.video for row in rows]),
+        train=_counted(train, num_verbs, num_nouns) if has_train else None,
+    )
+    tables, said = {}, {}
+    for model in [f"model {number}" for number in range(num_models)]:
+        tables[model], said[model] = _random_scores(rng, rows, num_verbs, num_nouns, kind, with_actions)
+    plain = Plain(rows, said, train if has_train else None, tail_verbs, tail_nouns, unseen, verbs, nouns)
+    return Case(split, tables, {name: outcome_of(name, table, split) for name, table in tables.items()}, plain)
+
+
+def _counted(train, num_verbs, num_nouns):
+    counts = {
+        "verb": np.zeros(num_verbs, dtype=np.int64),
+        "noun": np.zeros(num_nouns, dtype=np.int64),
+        "action": np.zeros(num_verbs * num_nouns, dtype=np.int64),
+    }
+    for (verb, noun), count in train.items():
+        counts["verb"][verb] += count
+        counts["noun"][noun] += count
+        counts["action"][verb * num_nouns + noun] += count
+    return counts
+
+
+def _random_scores(rng, rows, num_verbs, num_nouns, kind, with_actions):
+    """A table, and what it says row by row. Listed actions have scores of their own."""
+    verb, noun = (2 * rng.standard_normal((len(rows), num)) for num in (num_verbs, num_nouns))
+    pairs = np.array([1000 * v + n for v in range(num_verbs) for n in range(num_nouns)])
+    listed = int(rng.integers(1, len(pairs) + 1))
+    action_id = np.array([rng.permutation(pairs)[:listed] for _ in rows])
+    action = 2 * rng.standard_normal(action_id.shape)
+    if kind == "probs":
+        verb, noun, action = (np.array([softmax(row) for row in scores.tolist()]) for scores in (verb, noun, action))
+    given = (action_id, action) if with_actions else (None, None)
+    table = ScoreTable(np.array([row.narration_id for row in rows]), verb, noun, kind, *given)
+    said = []
+    for place in range(len(rows)):
+        v, n, a = (scores[place].astype(np.float32).tolist() for scores in (verb, noun, action))
+        if kind == "logits":
+            v, n, a = softmax(v), softmax(n), softmax(a)
+        else:  # float32 sums to 1 within 1e-7
+            v, n, a = ([prob / sum(probs) for prob in probs] for probs in (v, n, a))
+        actions = dict(zip(action_id[place].tolist(), a, strict=True)) if with_actions else None
+        said.append(said_of(v, n, actions))
+    return table, said
+
+
+@pytest.fixture(scope="session")
+def real(ek100_annotations, tmp_path_factory) -> Real:
+    """Model early has logits, late has probabilities and is better; videos differ in how hard they are."""
+    folder = tmp_path_factory.mktemp("real")
+    root = folder / "EPIC-KITCHENS"
+    root.mkdir()
+    (root / ANNOTATIONS).symlink_to(ek100_annotations)
+    rows = read_rows(ek100_annotations, "validation")
+    rng = np.random.default_rng(100)
+    videos = {video: rng.normal(0, 0.7) for video in sorted({row.video for row in rows})}
+    hard = np.array([videos[row.video] for row in rows])
+    probs = {}
+    for model, skill in (("early", 4.0), ("late", 5.0)):
+        both = []
+        for task, num_classes in (("verb", 97), ("noun", 300)):
+            scores = 1.5 * rng.standard_normal((len(rows), num_classes))
+            scores[np.arange(len(rows)), [getattr(row, task) for row in rows]] += rng.normal(skill + hard, 2.0)
+            both.append(scores.astype(np.float32))
+        order = rng.permutation(len(rows))
+        kind = "logits" if model == "early" else "probs"
+        if kind == "probs":
+            both = [np.exp(x.astype(float)) / np.exp(x.astype(float)).sum(axis=1, keepdims=True) for x in both]
+            both = [x.astype(np.float32) for x in both]
+        ids = np.array([row.narration_id for row in rows])
+        save_scores(folder / f"{model}.npz", ScoreTable(ids[order], both[0][order], both[1][order], kind))
+        probs[model] = (kind, *both)
+    said: dict[str, list] = {"early": [], "late": [], "ensemble": []}
+    for place in range(len(rows)):
+        found = {}
+        for model, (kind, verb, noun) in probs.items():
+            v, n = verb[place].tolist(), noun[place].tolist()
+            found[model] = (softmax(v), softmax(n)) if kind == "logits" else (v, n)
+            said[model].append(said_of(*found[model]))
+        mean = [[(a + b) / 2 for a, b in zip(*pair, strict=True)] for pair in zip(*found.values(), strict=True)]
+        said["ensemble"].append(said_of(*mean))
+    return Real(root, (folder / "early.npz", folder / "late.npz"), read_plain(ek100_annotations, said))
+
+
+@pytest.fixture(scope="session")
+def real_case(real) -> Case:
+    """The official validation set as the report's code reads it."""
+    folder = open_data_folder(real.root)
+    split = open_split(folder, "validation")
+    scores = read_scores(real.files, folder, "validation", split.segments)
+    tables = {each.name: each.table for each in scores}
+    tables["ensemble"] = ensemble(list(tables.values()))
+    return Case(split, tables, {name: outcome_of(name, table, split) for name, table in tables.items()}, real.plain)
