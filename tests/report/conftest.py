@@ -1,6 +1,5 @@
 """Splits to test the report on: tiny random ones, and the whole official validation set with made-up scores."""
 
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,9 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parent))  # plain.py, beside the tests that use it
-
 from plain import Plain, Row, read_plain, read_rows, said_of, softmax
 
 from egochef.data.annotations import DataFolder, Segment, open_data_folder

@@ -1,5 +1,6 @@
 """Differences and patterns of several models against counting."""
 
+import math
 from collections import Counter
 from itertools import combinations
 
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from egochef.report.comparison import differences, patterns
+from egochef.report.comparison import Difference, differences, patterns
+from egochef.report.intervals import Estimate
 
 TASKS = ("verb", "noun", "action")
 SMALL = settings(max_examples=60, deadline=None)
@@ -67,3 +69,24 @@ def test_a_model_and_itself(make_case):
     (found,) = differences([outcome, outcome], case.split)
     assert (found.num_gained, found.num_lost) == (0, 0)
     assert {(each.value, each.low, each.high) for each in found.points.values()} == {(0.0, 0.0, 0.0)}
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "sure"),
+    [(4, 0, False), (5, 0, False), (6, 0, True), (12, 5, False), (14, 4, True), (900, 700, True)],
+)
+def test_a_difference_is_sure_only_if_a_sign_test_says_so_too(gained, lost, sure):
+    points = dict.fromkeys(TASKS, Estimate(1.0, 0.1, 2.0, 5000, "videos"))
+    assert Difference("a", "b", points, gained, lost).is_sure == sure
+    assert binomtest_two_sided(gained, gained + lost) <= 0.05 or not sure
+    unsure = dict.fromkeys(TASKS, Estimate(1.0, -0.1, 2.0, 5000, "videos"))
+    assert not Difference("a", "b", unsure, gained, lost).is_sure
+
+
+def binomtest_two_sided(successes, trials):
+    """By logarithms of factorials."""
+    logs = [
+        math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1) - trials * math.log(2)
+        for k in range(min(successes, trials - successes) + 1)
+    ]
+    return 2 * sum(map(math.exp, logs))

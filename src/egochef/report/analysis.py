@@ -13,9 +13,9 @@ import numpy as np
 from egochef.data.annotations import SPLIT_FILES, DataFolder, Segment, read_split
 from egochef.inference.scoring import truth_of
 from egochef.report.intervals import Estimate, estimate
-from egochef.scoring.actions import ranked_classes, top_actions
+from egochef.scoring.actions import best_of
 from egochef.scoring.metrics import SUBSETS, TASKS, TOP_K, Truth, subset_rows
-from egochef.scoring.table import ScoreTable, log_probs, to_log_probs
+from egochef.scoring.table import ScoreTable
 from egochef.taxonomy import ACTION_BASE
 
 LENGTHS_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, np.inf)
@@ -205,13 +205,7 @@ def _train_counts(folder: DataFolder) -> dict[str, np.ndarray] | None:
 
 def outcome_of(name: str, table: ScoreTable, split: Split) -> Outcome:
     """What a table, whose rows are the split's segments, says of each."""
-    logs = dict(zip(("verb", "noun"), log_probs(table), strict=True))
-    ids = {task: ranked_classes(getattr(table, f"{task}_output"))[:, :TOP_K] for task in logs}
-    probs = {task: np.exp(np.take_along_axis(logs[task], ids[task], axis=1)) for task in logs}
-    ids["action"], scores = top_actions(table, TOP_K)
-    if table.action_output is not None:  # the listed ones are all there are
-        scores = -np.sort(-to_log_probs(table.action_output, table.kind), axis=1)[:, :TOP_K]
-    probs["action"] = np.exp(scores)
+    ids, probs = best_of(table, TOP_K)
     own = {"verb": split.truth.verb, "noun": split.truth.noun, "action": split.action}
     return Outcome(name, ids, probs, {task: ids[task] == own[task][:, None] for task in TASKS})
 
@@ -258,7 +252,9 @@ def by_participant(outcome: Outcome, split: Split) -> list[Group]:
 
 
 def by_seen(outcome: Outcome, split: Split) -> list[Group]:
-    """Segments of participants who are in train, and of those who are not."""
+    """Segments of participants who are in train, and of those who are not; [] where nothing says who is which."""
+    if not split.folder.unseen_participants.get(split.name):
+        return []
     unseen = split.truth.unseen
     return [group("seen participants", ~unseen, outcome, split), group("unseen participants", unseen, outcome, split)]
 

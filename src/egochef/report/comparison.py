@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from egochef.report.analysis import LENGTHS_S, Outcome, Split
-from egochef.report.intervals import Estimate, estimate_difference
+from egochef.report.intervals import LEVEL, Estimate, estimate_difference
 from egochef.scoring.metrics import TASKS
 
 
@@ -25,6 +25,21 @@ class Difference:
     """actions that only the model has right"""
     num_lost: int
     """actions that only the other has right"""
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether chance alone would hardly explain the difference of action top-1.
+
+        Its interval does not hold 0, and a sign test over the segments that only one has right says so too: of few of
+        them a bootstrap is too sure.
+        """
+        points = self.points["action"]
+        num, fewest = self.num_gained + self.num_lost, min(self.num_gained, self.num_lost)
+        ways, fewer = 1, 1  # of choosing k of num, and their sum up to k
+        for k in range(fewest):
+            ways = ways * (num - k) // (k + 1)
+            fewer += ways
+        return (points.low > 0 or points.high < 0) and 2 * fewer / 2**num <= 1 - LEVEL
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ report.html, the figures as PNG and SVG, and numbers.json. What cannot be shown 
 """
 
 import dataclasses
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -33,7 +34,6 @@ log = logging.getLogger(__name__)
 
 PAGE, NUMBERS, FIGURES = "report.html", "numbers.json", "figures"
 ENSEMBLE = "ensemble"
-SCORE_SUFFIXES = (".npz", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def make_report(
     if not sources:
         raise InputError("nothing to report on: name a run's folder, a file of scores, or CSV files of curves")
     runs = [path for path in sources if is_run(path)]
-    files = [path for path in sources if path not in runs and path.suffix.lower() in SCORE_SUFFIXES]
+    files = [path for path in sources if path.is_file() and path.suffix.lower() != ".csv"]
     tables = [path for path in sources if path not in runs and path not in files]
     missing: list[str] = []
     sections: list[Section] = []
@@ -96,7 +96,7 @@ def make_report(
             missing.append("Training curves: scores alone have none; name the runs to have them.")
     if not sections:
         raise InputError(f"nothing to report on: {' '.join(missing)}")
-    figures = _save_figures(sections, out / FIGURES)
+    figures = _save_figures(sections, out)
     names = [outcome.name for outcome in outcomes[: len(scored)]] or [each.name for each in curves]
     head = {
         "title": f"Report on {', '.join(names)}",
@@ -151,9 +151,12 @@ def _open_split(
         if any(path not in runs for path in scored):
             raise InputError("scores need the data that they are of: give --data ROOT")
         trained_on = [
-            Path(str(session["data"])) for run in scored for session in read_sessions(run) if "data" in session
+            Path(str(session["data"]))
+            for run in scored
+            for session in reversed(read_sessions(run))  # its last start counts
+            if "data" in session
         ]
-        data = next((path for path in reversed(trained_on) if path.is_dir() and not is_features(path)), None)
+        data = next((path for path in trained_on if path.is_dir() and not is_features(path)), None)
         if data is None:
             missing.append(
                 "Everything about scores: the pictures of the runs' data are not known, or not where they were. Name "
@@ -192,10 +195,19 @@ def _subtitle(opened: Split | None, outcomes: Sequence[Outcome]) -> str:
     return f"{text}.{detail}"
 
 
-def _save_figures(sections: Sequence[Section], folder: Path) -> list[Path]:
+def _save_figures(sections: Sequence[Section], out: Path) -> list[Path]:
+    """PNG and SVG files; those of an earlier report, by its NUMBERS, that this one lacks are removed."""
     paths: list[Path] = []
     for part in _figures(sections):
-        paths += save_figure(part.still or part.chart, folder, part.name)
+        paths += save_figure(part.still or part.chart, out / FIGURES, part.name)
+    try:
+        earlier = json.loads((out / NUMBERS).read_text(encoding="utf-8"))["figures"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return paths
+    names = {path.name for path in paths}
+    for name in earlier:
+        if Path(name).name not in names:
+            (out / FIGURES / Path(name).name).unlink(missing_ok=True)
     return paths
 
 
@@ -222,6 +234,7 @@ def _numbers(
         "num_segments": None if opened is None else len(opened),
         "metrics": metrics,
         "missing": list(missing),
+        "figures": [f"{part.name}.{kind}" for part in _figures(sections) for kind in ("png", "svg")],
         "sections": {
             section.id: {
                 "words": list(section.words),

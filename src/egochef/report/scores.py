@@ -61,7 +61,10 @@ def read_scores(
                 f"{path}: scores of {sizes[0]} verbs and {sizes[1]} nouns, but {folder.root} has {expected[0]} and "
                 f"{expected[1]}. Give the data that they are of."
             )
-        table = align(table, [segment.narration_id for segment in segments], name=str(path))
+        ids = [segment.narration_id for segment in segments]
+        if folder.participants and len(rows := np.flatnonzero(np.isin(table.narration_id, ids))) == len(ids):
+            table = take_rows(table, rows)  # of a file with everybody's
+        table = align(table, ids, name=str(path))
         found.append(Scores(name, path, table))
     return found
 
@@ -95,28 +98,27 @@ def _of_run(run: Path, folder: DataFolder, split: str, segments: tuple[Segment, 
     best = run / BEST
     if not best.is_file():
         raise InputError(f"{run}: has no {BEST} yet, so it has no scores. Wait for its first evaluation.")
-    ids = [segment.narration_id for segment in segments]
-    places = run / FOLDER
-    of_checkpoint = f"{split}-{sha256_of(best)[:HASH_LETTERS]}"
-    for kept in sorted(places.glob(f"{of_checkpoint}-*.npz")):
+    kept = run / FOLDER / f"{split}-{sha256_of(best)[:HASH_LETTERS]}-{_hash_of(segments)}.npz"
+    if kept.is_file():
         try:
-            table = load_scores(kept)
+            return load_scores(kept)
         except InputError as error:
             log.warning("%s They are made anew.", error)
-            continue
-        rows = np.isin(table.narration_id, ids)  # there may be more, of other participants
-        if rows.sum() == len(ids):
-            return take_rows(table, rows)
     from egochef.deploy.backends import load_scorer
     from egochef.inference.scoring import score_split
 
     table = score_split(load_scorer(run, device=device, precision="auto"), folder, split, segments)
-    of_segments = hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:HASH_LETTERS]
     try:
-        save_scores(places / f"{of_checkpoint}-{of_segments}.npz", table)
-        for older in places.glob(f"{split}-*.npz"):
-            if not older.name.startswith(of_checkpoint):
+        save_scores(kept, table)
+        for older in kept.parent.glob(f"{split}-*.npz"):
+            if not older.name.startswith(kept.name[: len(split) + 1 + HASH_LETTERS]):  # of an earlier checkpoint
                 older.unlink(missing_ok=True)
     except InputError as error:  # a run that may only be read: the scores serve all the same
         log.warning("%s; the scores are not kept", error)
     return table
+
+
+def _hash_of(segments: tuple[Segment, ...]) -> str:
+    """Of what scores depend on: which segments, and when they are."""
+    words = sorted(f"{each.narration_id} {each.video_id} {each.start_s} {each.stop_s}" for each in segments)
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:HASH_LETTERS]

@@ -173,10 +173,9 @@ def comparison_section(outcomes: Sequence[Outcome], split: Split) -> Section:
     words = []
     for each in found:
         points = each.points["action"]
-        sure = points.low > 0 or points.high < 0
         words.append(
             f"{each.model} less {each.other}: {points.value:+.1f} points of action top-1 ({points.low:+.1f} to "
-            f"{points.high:+.1f}), {'more' if sure else 'not more'} than chance explains. It gains "
+            f"{points.high:+.1f}), {'more' if each.is_sure else 'not more'} than chance explains. It gains "
             f"{_counted(each.num_gained, 'segment')} and loses {each.num_lost:,}."
         )
     bins = [group.name for group in by_length(outcomes[0], split)]
@@ -222,7 +221,8 @@ def class_section(outcome: Outcome, split: Split) -> Section:
         results = by_class(outcome, split, task)
         never = [each for each in results if not each.recall]
         mean = float(np.mean([each.recall for each in results]))
-        how_many = f"{len(never)} of them, with {_counted(sum(each.num for each in never), 'segment')}, are never"
+        verb = "is" if len(never) == 1 else "are"
+        how_many = f"{len(never)} of them, with {_counted(sum(each.num for each in never), 'segment')}, {verb} never"
         words.append(
             f"The mean over the {len(results)} {task} classes that occur is {mean:.1f} %; "
             f"{how_many if never else 'each is at least once'} recognised."
@@ -285,7 +285,8 @@ def group_section(outcome: Outcome, split: Split) -> Section:
     for name, title, groups in kinds:
         known = [each for each in groups if each.num]
         if not known:
-            words.append(f"{title}: not known, the data has no training split.")
+            lacks = "list of unseen participants for this split" if name == "seen" else "training split"
+            words.append(f"{title}: not known, the data has no {lacks}.")
             continue
         if empty := [each.name for each in groups if not each.num]:
             words.append(f"No segment: {', '.join(empty)}.")

@@ -10,7 +10,7 @@ actions the one with the better verb. So the best action is always the best verb
 
 import numpy as np
 
-from egochef.scoring.table import ScoreTable, log_probs
+from egochef.scoring.table import ScoreTable, log_probs, to_log_probs
 from egochef.taxonomy import ACTION_BASE
 
 NUM_ACTIONS = 100
@@ -43,6 +43,23 @@ def top_actions(table: ScoreTable, num_actions: int = NUM_ACTIONS) -> tuple[np.n
     order = np.argsort(-pairs, axis=1, kind="stable")[:, :num_actions]
     ids = verbs[:, i] * ACTION_BASE + nouns[:, j]  # (S, pairs)
     return _take(ids, order), _take(pairs, order)
+
+
+def best_of(table: ScoreTable, num: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The best verbs, nouns and actions of each segment.
+
+    Returns:
+        by task (verb, noun, action) ids (S, num), best first, and their probabilities (S, num); fewer columns where
+        there are not so many. Where the table has action scores of its own, the listed actions are all there are.
+    """
+    logs = dict(zip(("verb", "noun"), log_probs(table), strict=True))
+    ids = {task: ranked_classes(getattr(table, f"{task}_output"))[:, :num] for task in logs}
+    probs = {task: np.exp(_take(logs[task], ids[task])) for task in logs}
+    ids["action"], scores = top_actions(table, num)
+    if table.action_output is not None:
+        scores = -np.sort(-to_log_probs(table.action_output, table.kind), axis=1)[:, :num]
+    probs["action"] = np.exp(scores)
+    return ids, probs
 
 
 def _take(values: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -13,9 +13,8 @@ import numpy as np
 
 from egochef.data.annotations import SPLIT_FILES, DataFolder, Segment, read_split
 from egochef.errors import InputError
-from egochef.scoring.actions import ranked_classes, top_actions
+from egochef.scoring.actions import best_of
 from egochef.scoring.metrics import TASKS
-from egochef.scoring.table import log_probs, to_log_probs
 from egochef.taxonomy import ACTION_BASE
 
 if TYPE_CHECKING:  # it brings torch, which an index without predictions does not need
@@ -182,20 +181,14 @@ def predictions_of(index: Index, split: str, scores: "Scores") -> Predictions:
     table = scores.table
     rows = np.flatnonzero(index.split == index.splits.index(split))
     assert len(rows) == len(table)
-    logs = dict(zip(("verb", "noun"), log_probs(table), strict=True))
-    best = {task: ranked_classes(getattr(table, f"{task}_output"))[:, 0] for task in logs}
-    confidence = {task: np.exp(logs[task].max(axis=1)) for task in logs}
-    actions, action_logs = top_actions(table, 1)
-    if table.action_output is not None:  # the listed ones are all there are
-        action_logs = to_log_probs(table.action_output, table.kind).max(axis=1, keepdims=True)
-    best["action"], confidence["action"] = actions[:, 0], np.exp(action_logs[:, 0])
+    ids, probs = best_of(table, 1)
     row = np.full(len(index), -1)
     row[rows] = np.arange(len(rows))
     columns = {task: np.full(len(index), NO_CLASS) for task in TASKS}
     chances = {task: np.full(len(index), np.nan) for task in TASKS}
     verdict = {}
     for task in TASKS:
-        columns[task][rows], chances[task][rows] = best[task], confidence[task]
+        columns[task][rows], chances[task][rows] = ids[task][:, 0], probs[task][:, 0]
         truth = index.truth(task)
         known = (truth != NO_CLASS) & (row >= 0)
         verdict[task] = np.where(known, (columns[task] == truth).astype(np.int8), np.int8(UNKNOWN))
