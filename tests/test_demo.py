@@ -2,10 +2,13 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from egochef.demo import run_demo
+
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.slow
@@ -36,3 +39,12 @@ def test_demo_runs_and_repeats_itself(tmp_path):
     shutil.rmtree(tmp_path / "run16")  # is trained anew; the rest is gone on with
     again = run_demo(tmp_path, seed=3, num_segments=24)
     assert again.metrics == first.metrics
+
+
+def test_readme_has_the_kept_result():
+    kept = json.loads((REPOSITORY / "benchmarks" / "results" / "demo.json").read_text())
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    scores = [f"{kept['metrics'][name]['all_action_accuracy_at_1']:.1f} %" for name in ("run16", "run32", "ensemble")]
+    num = kept["metrics"]["ensemble"]["num_segments"]
+    assert f"| {', '.join(scores)} ({kept['majority_action']:.1f} %; {num} segments) |" in readme
+    assert f"| {sum(kept['seconds'].values()) / 60:.1f} minutes, " in readme
