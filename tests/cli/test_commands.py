@@ -244,3 +244,50 @@ def test_ctrl_c_leaves_nothing_half_written(toy_root, tmp_path):
 def test_traceback_on_request(tmp_path):
     done = egochef("toy", "--out", Path(__file__).parent, "--traceback")
     assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+def test_models_is_a_table_and_json(capsys):
+    from egochef.model.encoders import ENCODERS
+    from egochef.recipes import RECIPES
+
+    assert main(["models", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["models"]
+    assert [row["recipe"] for row in rows if row["recipe"] != "-"] == list(RECIPES)
+    assert [row["encoder"] for row in rows if row["recipe"] == "-"] == list(ENCODERS)
+    by_encoder = {row["encoder"]: row for row in rows if row["recipe"] == "-"}
+    assert by_encoder["resnet50_tsm"]["gflops"] == pytest.approx(32.7, abs=0.05)
+    assert by_encoder["resnet50_tsm"]["stream"] == "whole clips"
+    assert main(["models", "--num-frames", "16", "--temporal", "tcn"]) == 0
+    text = capsys.readouterr().out
+    assert "efficientnet_lite0_tsm_online" in text and "16 x 224 px" in text
+    fails("models", "--temporal", "gru", message="model.temporal is 'gru'")
+
+
+def test_convert_makes_a_checkpoint_that_evaluates(toy_root, tmp_path):
+    """Half of the classes' rows of an official baseline's last layer would do harm: the order is verbs, then nouns."""
+    import torch
+
+    from egochef.model.resnet import ResNet50
+
+    torch.manual_seed(0)
+    state = ResNet50(num_classes=397).state_dict()
+    state["fc.bias"][:97] = 100 * (torch.arange(97) == 3).float()
+    state["fc.bias"][97:] = 100 * (torch.arange(300) == 1).float()
+    state["fc.weight"].zero_()
+    names = {name: name.replace("fc.", "new_fc.") if "fc." in name else f"base_model.{name}" for name in state}
+    torch.save({"state_dict": {f"model.{names[name]}": each for name, each in state.items()}}, tmp_path / "tsn.ckpt")
+    out = tmp_path / "tsn.safetensors"
+    words = ("convert", tmp_path / "tsn.ckpt", "--data", toy_root, "--out", out)
+    done = egochef(*words, "--std", 0.485, 0.456, 0.406, "--num-frames", 2)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "resnet50, 2 frames of 224 px out of 256 px, mean 0.485, 0.456, 0.406, std 0.485, 0.456, 0.406" in done.stdout
+    )
+    fails(*words, message="exists. Remove it")
+    fails(*words[:-1], tmp_path / "x.pt", message="a checkpoint's name ends in .safetensors")
+    done = egochef("evaluate", "--checkpoint", out, "--data", toy_root, "--out", tmp_path / "scores")
+    assert done.returncode == 0, done.stderr
+    from egochef.scoring.table import load_scores
+
+    table = load_scores(tmp_path / "scores" / "scores.npz")
+    assert set(table.verb_output.argmax(1)) == {3} and set(table.noun_output.argmax(1)) == {1}

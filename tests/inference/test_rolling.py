@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from egochef.clip import ClipSpec
 from egochef.data.annotations import find_videos, open_data_folder, read_split
 from egochef.data.sampling import candidate_times, view_places
+from egochef.data.transforms import eval_crop
 from egochef.engines.torch_engine import TorchEngine
 from egochef.errors import InputError
 from egochef.inference.rolling import FeatureRing, RollingRecogniser
 from egochef.model.recogniser import ModelConfig, Recogniser
+from egochef.model.weights import load_initial_weights
 from egochef.video.decode import decode_at, iter_frames
 
 
@@ -48,6 +50,7 @@ class Counting:
     def __init__(self, engine):
         self.engine, self.clip, self.taxonomy, self.device = engine, engine.clip, engine.taxonomy, engine.device
         self.name, self.classify, self.overlaps = engine.name, engine.classify, engine.overlaps
+        self.shift = engine.shift
         self.num_encoded = 0
 
     def encode(self, frames):
@@ -183,3 +186,64 @@ def test_what_is_refused(engine):
     for windows in ([], [0.0], [1.0, -2.0], [float("nan")], [1e9]):
         with pytest.raises(InputError, match="one or more, each above 0"):
             RollingRecogniser(engine, windows)
+
+
+def shifted_engine(folder, encoder):
+    torch.manual_seed(0)
+    recogniser = Recogniser(ModelConfig(encoder, hidden_size=8, num_verbs=97, num_nouns=300))
+    load_initial_weights(recogniser.encoder, encoder, "imagenet")
+    clip = ClipSpec(num_frames=4, image_size=64, resize_size=64, mean=(0.498,) * 3, std=(0.502,) * 3)
+    return TorchEngine(recogniser, clip, folder.taxonomy, torch.device("cpu"), torch.float32, encoder_is_final=True)
+
+
+def test_an_online_encoder_streams_what_the_clip_path_sees(folder, video):
+    """Frames a T-th of the window apart, each encoded once beside the one before, are a clip."""
+    engine = shifted_engine(folder, "efficientnet_lite0_tsm_online")
+    rolling = RollingRecogniser(engine, [1.0])
+    frames = list(iter_frames(video, stop_s=2.0, every_s=0.25))
+    crops = eval_crop(np.stack([picture for _, picture in frames]), engine.clip)  # (8, S, S, 3)
+    whole = engine.encode(crops[None])[0]  # (8, D)
+    for place, (_, picture) in enumerate(frames):
+        features = rolling.encode(0.25 * place, picture)
+        assert (features - whole[place]).abs().max() <= 1e-5 * whole.abs().max()
+        rolling.keep(0.25 * place, features)
+    alone = engine.encode(crops[:, None])[:, 0]  # each a clip of its own
+    assert (alone[1:] - whole[1:]).abs().max() > 0.1 * whole.abs().max()
+    expected = engine.classify(whole[None, -4:])
+    for probs, logits in zip(rolling.probs(), expected, strict=True):
+        assert np.abs(probs - logits[0].softmax(0).numpy()).max() < 1e-5
+
+
+def test_a_stream_at_a_cameras_rate_is_several_streams_in_turn(folder, video):
+    """Each frame sees the one that a clip would show before it, not the one 33 ms back."""
+    engine = shifted_engine(folder, "efficientnet_lite0_tsm_online")
+    rolling = RollingRecogniser(engine, [1.0])  # of 4 frames: 0.25 s
+    frames = [(number / 20, picture) for number, (_, picture) in enumerate(iter_frames(video, stop_s=2.0))][:30]
+    features = [rolling.encode(time_s, picture) for time_s, picture in frames]
+    crops = eval_crop(np.stack([picture for _, picture in frames]), engine.clip)
+    for chain in ([2, 7, 12, 17], [0, 4, 9, 14, 19, 24, 29]):  # frame 4 has none 0.25 s back, but one at 0.2 s
+        whole = engine.encode(crops[chain][None])[0, -1]
+        assert (features[chain[-1]] - whole).abs().max() <= 1e-5 * whole.abs().max()
+
+
+def test_what_lies_too_far_back_is_not_looked_at(folder, video):
+    engine = shifted_engine(folder, "efficientnet_lite0_tsm_online")
+    rolling = RollingRecogniser(engine, [1.0])
+    picture = next(iter_frames(video))[1]
+    first = rolling.encode(5.0, picture)
+    assert torch.equal(rolling.encode(7.0, picture), first), "a gap"
+    assert not torch.equal(rolling.encode(7.25, picture), first)
+    assert torch.equal(rolling.encode(1.0, picture), first), "another stream"
+    assert torch.equal(rolling.encode(1.05, picture), first), "not a frame that is nearly this one"
+
+
+def test_an_encoder_that_looks_both_ways_sees_whole_windows(folder, video, caplog):
+    engine = shifted_engine(folder, "efficientnet_lite0_tsm")
+    rolling = RollingRecogniser(engine, [1.0])
+    assert "each window is encoded anew, 4 frames at a time" in caplog.text
+    rolling.warm_up()
+    for time_s, picture in iter_frames(video, stop_s=2.0):
+        rolling.see(time_s, picture)
+    stop_s = rolling.ring.end_s
+    for ours, theirs in zip(rolling.probs(), clip_probs(engine, video, stop_s - 1.0, stop_s), strict=True):
+        assert np.abs(ours - theirs).max() < 1e-5

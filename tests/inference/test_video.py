@@ -105,6 +105,22 @@ def test_predictions_are_the_weighed_mean_of_clips_around_their_moment(engine, v
         assert told[place].action[0][0] == rank(verb, noun, engine.taxonomy)[2][0][0]
 
 
+@pytest.mark.parametrize("encoder", ["efficientnet_lite0_tsm", "efficientnet_lite0_tsm_online"])
+def test_encoders_with_a_shift_see_the_clips_of_their_windows(folder, video, encoder):
+    """Both ways: every window is the clip path's. Online: so is the first, which nothing lies before."""
+    torch.manual_seed(0)
+    clip = ClipSpec(num_frames=4, image_size=64, resize_size=64)
+    engine = Counting(
+        Recogniser(ModelConfig(encoder, hidden_size=8)), clip, folder.taxonomy, torch.device("cpu"), torch.float32
+    )
+    told = list(recognise_video(engine, video, windows_s=(1.0,), hop_s=0.5, smoothing=UNSMOOTHED))
+    for place, windows in ((0, [(0.0, 1.0)]), (3, [(1.25, 2.25)])):
+        verb, _ = expected_probs(engine, video, windows, 0.25)
+        expected = [prob for _, prob in rank(verb, verb, engine.taxonomy)[0]]
+        same = [prob for _, prob in told[place].verb] == pytest.approx(expected, abs=1e-5)
+        assert same == (encoder == "efficientnet_lite0_tsm" or place == 0)
+
+
 def test_predictions_come_while_the_video_is_read(engine, video):
     """And no more is held than the windows need: that of a video of hours is what that of a minute is."""
     stream = recognise_video(engine, video, windows_s=(1.0, 2.0), hop_s=0.5)

@@ -31,8 +31,11 @@ def photo(name: str, size: int) -> Tensor:
     return (F.interpolate(square, (size, size), mode="bilinear", antialias=True) - 0.498) / 0.502
 
 
-def reference(file: dict[str, Tensor], frames: Tensor) -> Tensor:
-    """Features from the published file's own names, in float64, under TensorFlow's padding for the size at hand."""
+def reference(file: dict[str, Tensor], frames: Tensor, shift: str = "none") -> Tensor:
+    """Features from the published file's own names, in float64, under TensorFlow's padding for the size at hand.
+
+    With a `shift` the frames are a clip, and the branches that have a shortcut see channels of their neighbours.
+    """
     file = {name: tensor.double() for name, tensor in file.items()}
 
     def layer(x: Tensor, conv: str, bn: str, stride: int = 1, clip: bool = True) -> Tensor:
@@ -52,7 +55,14 @@ def reference(file: dict[str, Tensor], frames: Tensor) -> Tensor:
     x = layer(frames.double(), "_conv_stem", "_bn0", stride=2)
     for number in range(16):
         here, stride = f"_blocks.{number}", 2 if number in (1, 3, 5, 11) else 1
-        y = layer(x, f"{here}._expand_conv", f"{here}._bn0") if number else x
+        y = x
+        if shift != "none" and number in (2, 4, 6, 7, 9, 10, 12, 13, 14):
+            eighth, zeros = x.shape[1] // 8, torch.zeros_like(x[:1])
+            after, before = torch.cat([x[1:], zeros]), torch.cat([zeros, x[:-1]])
+            sources = {"both": (after, before, x), "past": (before, x, x)}[shift]
+            edges = (0, eighth, 2 * eighth, x.shape[1])
+            y = torch.cat([each[:, edges[i] : edges[i + 1]] for i, each in enumerate(sources)], dim=1)
+        y = layer(y, f"{here}._expand_conv", f"{here}._bn0") if number else y
         y = layer(y, f"{here}._depthwise_conv", f"{here}._bn1", stride)
         y = layer(y, f"{here}._project_conv", f"{here}._bn2", clip=False)
         x = x + y if x.shape == y.shape else y
@@ -107,6 +117,20 @@ def test_pretrained_forward_matches_the_reference(published: dict[str, Tensor], 
     expected = reference(published, frames)
     assert features.shape == (2, 1280)
     torch.testing.assert_close(features.double(), expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("shift", ["both", "past"])
+def test_shifted_forward_matches_the_reference(published: dict[str, Tensor], shift: str) -> None:
+    encoder = EfficientNetLite0(shift=shift)
+    load_initial_weights(encoder, "efficientnet_lite0", "imagenet")
+    torch.manual_seed(0)
+    frames = F.interpolate(torch.randn(5, 3, 8, 8), (64, 64), mode="bicubic")
+    with torch.no_grad():
+        features, plain = encoder.eval()(frames, 5), encoder(frames, 1)
+    expected = reference(published, frames, shift)
+    scale = expected.abs().max().item()
+    torch.testing.assert_close(features.double(), expected, rtol=1e-5, atol=1e-5 * scale)
+    assert (plain - features).abs().max() > 0.05 * scale
 
 
 def test_random_forward_matches_the_reference() -> None:

@@ -45,7 +45,14 @@ def train_three_steps(encoder: nn.Module) -> None:
 
 
 def test_table() -> None:
-    assert NAMES == ("resnet50", "efficientnet_lite0")
+    assert (
+        tuple(
+            f"{architecture}{shift}"
+            for architecture in ("resnet50", "efficientnet_lite0")
+            for shift in ("", "_tsm", "_tsm_online")
+        )
+        == NAMES
+    )
     for name, info in ENCODERS.items():
         assert info.name == name
         encoder = build_encoder(name).eval()
@@ -54,7 +61,7 @@ def test_table() -> None:
 
 
 def test_unknown_name_is_told() -> None:
-    with pytest.raises(InputError, match="'resnet18', expected one of resnet50, efficientnet_lite0"):
+    with pytest.raises(InputError, match="'resnet18', expected one of resnet50, resnet50_tsm, .*, efficientnet_lite0"):
         build_encoder("resnet18")
 
 
@@ -175,7 +182,7 @@ def test_folding_keeps_the_features_and_leaves_the_original_alone(name: str, is_
     torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if ENCODERS[name].shift == "none"])
 def test_a_trace_knows_no_sizes(name: str) -> None:
     encoder = lively(name).eval()
     freeze_batchnorm(encoder)

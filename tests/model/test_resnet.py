@@ -46,8 +46,21 @@ def randomise(module: torch.nn.Module, seed: int) -> None:
                 tensor.normal_(centre, 0.1, generator=generator)
 
 
-def reference(state: dict[str, Tensor], frames: Tensor) -> Tensor:
-    """Features by the paper's table 1, v1.5, in float64: convolutions as products of unfolded patches."""
+def shifted(x: Tensor, shift: str) -> Tensor:
+    """All of (T, C, H, W) are one clip: an eighth of the channels from the next frame, an eighth from the last."""
+    eighth = x.shape[1] // 8
+    zeros = torch.zeros_like(x[:1])
+    after, before = torch.cat([x[1:], zeros]), torch.cat([zeros, x[:-1]])
+    if shift == "past":
+        return torch.cat([before[:, :eighth], x[:, eighth:]], dim=1)
+    return torch.cat([after[:, :eighth], before[:, eighth : 2 * eighth], x[:, 2 * eighth :]], dim=1)
+
+
+def reference(state: dict[str, Tensor], frames: Tensor, shift: str = "none") -> Tensor:
+    """Features by the paper's table 1, v1.5, in float64: convolutions as products of unfolded patches.
+
+    With a `shift` the frames are a clip, and each bottleneck's branch sees what TSM's code (blockres) lets it.
+    """
     state = {name: tensor.double() for name, tensor in state.items()}
 
     def conv_bn(x: Tensor, conv: str, bn: str, stride: int = 1) -> Tensor:
@@ -66,7 +79,8 @@ def reference(state: dict[str, Tensor], frames: Tensor) -> Tensor:
     for layer, blocks in enumerate((3, 4, 6, 3), start=1):
         for block in range(blocks):
             here, stride = f"layer{layer}.{block}", 2 if layer > 1 and block == 0 else 1
-            y = conv_bn(x, f"{here}.conv1", f"{here}.bn1").clamp(min=0)
+            y = x if shift == "none" else shifted(x, shift)
+            y = conv_bn(y, f"{here}.conv1", f"{here}.bn1").clamp(min=0)
             y = conv_bn(y, f"{here}.conv2", f"{here}.bn2", stride).clamp(min=0)
             y = conv_bn(y, f"{here}.conv3", f"{here}.bn3")
             if block == 0:
@@ -100,6 +114,20 @@ def test_forward_matches_the_reference(size: tuple[int, int]) -> None:
     assert features.shape == (2, 2048)
     assert expected.std() > 0.05
     torch.testing.assert_close(features.double(), expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("shift", ["both", "past"])
+def test_shifted_forward_matches_the_reference(shift: str) -> None:
+    torch.manual_seed(0)
+    encoder = ResNet50(shift=shift).eval()
+    randomise(encoder, seed=1)
+    frames = torch.randn(5, 3, 64, 64)
+    with torch.no_grad():
+        features, plain = encoder(frames, 5), encoder(frames, 1)
+    expected = reference(encoder.state_dict(), frames, shift)
+    scale = expected.abs().max().item()
+    torch.testing.assert_close(features.double(), expected, rtol=1e-5, atol=1e-5 * scale)
+    assert (plain - features).abs().max() > 0.05 * scale
 
 
 def test_classifier_is_linear_on_the_features() -> None:

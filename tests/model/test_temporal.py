@@ -18,6 +18,19 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
+def one_direction_gru(x, weights, hidden_size):
+    """A GRU over (T, D), as in Cho et al. 2014 with torch's gate order r, z, n and its bias inside the reset."""
+    w_ih, w_hh, b_ih, b_hh = weights
+    h, out = np.zeros(hidden_size), []
+    for row in x:
+        given, kept = np.split(w_ih @ row + b_ih, 3), np.split(w_hh @ h + b_hh, 3)
+        r, z = (sigmoid(given[gate] + kept[gate]) for gate in (0, 1))
+        n = np.tanh(given[2] + r * kept[2])
+        h = (1 - z) * n + z * h
+        out.append(h)
+    return np.stack(out)
+
+
 def one_direction(x, weights, hidden_size):
     """An LSTM over (T, D), as in Hochreiter and Schmidhuber 1997 with torch's gate order i, f, g, o."""
     w_ih, w_hh, b_ih, b_hh = weights
@@ -34,26 +47,29 @@ def one_direction(x, weights, hidden_size):
 
 def reference_states(model, x):
     """(T, D) -> (T, 2 * hidden_size) by loops."""
-    parameters = {name: value.detach().double().numpy() for name, value in model.lstm.named_parameters()}
+    parameters = {name: value.detach().double().numpy() for name, value in model.layers.named_parameters()}
+    run = {"lstm": one_direction, "gru": one_direction_gru}[model.cell]
     for layer in range(2):
         directions = []
         for suffix, order in (("", slice(None)), ("_reverse", slice(None, None, -1))):
             names = [f"{layer}.{kind}_l0{suffix}" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-            states = one_direction(x[order], [parameters[name] for name in names], model.hidden_size)
+            states = run(x[order], [parameters[name] for name in names], model.hidden_size)
             directions.append(states[order])
         x = np.concatenate(directions, axis=1)
     return x
 
 
-def test_bilstm_equals_a_loop():
-    model = build("bilstm", "mean")
+@pytest.mark.parametrize("name", ["bilstm", "bigru"])
+def test_recurrence_equals_a_loop(name):
+    model = build(name, "mean")
     x = torch.randn(2, 7, 5)
     expected = np.stack([reference_states(model, clip.double().numpy()).mean(axis=0) for clip in x])
     assert np.abs(model(x).detach().numpy() - expected).max() < 1e-5
 
 
-def test_last_is_where_each_direction_has_seen_all():
-    model = build("bilstm", "last")
+@pytest.mark.parametrize("name", ["bilstm", "bigru"])
+def test_last_is_where_each_direction_has_seen_all(name):
+    model = build(name, "last")
     x = torch.randn(1, 7, 5)
     states = reference_states(model, x[0].double().numpy())
     expected = np.concatenate([states[-1, :4], states[0, 4:]])
@@ -123,12 +139,12 @@ def test_mean_pooling_cannot_tell_the_order_and_the_others_can(pooling):
     x = torch.randn(2, 7, 5)
     mean = build("mean", pooling)
     assert torch.allclose(mean(x), mean(x.flip(1)), atol=1e-6)
-    for name in ("bilstm", "tcn"):
+    for name in ("bilstm", "bigru", "tcn"):
         model = build(name, pooling)
         assert not torch.allclose(model(x), model(x.flip(1)), atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["bilstm", "tcn", "mean"])
+@pytest.mark.parametrize("name", ["bilstm", "bigru", "tcn", "mean"])
 @pytest.mark.parametrize("pooling", ["mean", "last", "attention"])
 @pytest.mark.parametrize("num_frames", [1, 16, 32])
 def test_any_number_of_frames(name, pooling, num_frames):
@@ -137,7 +153,7 @@ def test_any_number_of_frames(name, pooling, num_frames):
 
 
 def test_unknown_names():
-    with pytest.raises(InputError, match="expected one of bilstm, tcn, mean"):
+    with pytest.raises(InputError, match="expected one of bilstm, bigru, tcn, mean"):
         build("gru", "mean")
     with pytest.raises(InputError, match="expected one of mean, last, attention"):
         build("bilstm", "max")

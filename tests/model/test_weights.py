@@ -19,10 +19,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from egochef.errors import InputError
-from egochef.model import weights
+from egochef.model import download
+from egochef.model.download import fetch
 from egochef.model.encoders import build_encoder, freeze_batchnorm
 from egochef.model.resnet import ResNet50
-from egochef.model.weights import fetch, load_initial_weights
+from egochef.model.weights import load_initial_weights
 
 CLASSIFIER = {"fc.weight", "fc.bias"}
 STEM = "stem_conv.weight"
@@ -239,7 +240,7 @@ def test_files_of_other_kinds_are_told(light: torch.nn.Module, tmp_path: Path) -
     (tmp_path / "page.pth").write_text("<html>moved</html>")
     (tmp_path / "model.onnx").write_bytes(b"onnx")
     refuses(light, str(tmp_path / "page.pth"), "not a whole PyTorch weights file")
-    refuses(light, str(tmp_path / "model.onnx"), r"expected \.pth, \.pt or \.safetensors")
+    refuses(light, str(tmp_path / "model.onnx"), r"expected \.pth, \.pt, \.ckpt, \.tar or \.safetensors")
     refuses(light, str(tmp_path / "nothing.pth"), r"nothing\.pth: cannot be read \(No such file")
     refuses(light, str(tmp_path), "cannot be read")
     refuses(light, save(tmp_path / "list.pth", [torch.zeros(2)]), "holds list data, expected a state dict")
@@ -339,7 +340,7 @@ def test_faults_of_the_network_leave_nothing_behind(server: Server, tmp_path: Pa
 def test_a_download_without_end_is_given_up(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr(weights, limit, 0)
+    monkeypatch.setattr(download, limit, 0)
     with pytest.raises(ConnectionError, match="larger or slower"):
         fetch(server.url, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -383,4 +384,4 @@ def test_resnet_imagenet_is_fetched_into_the_cache(
 
 def test_default_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EGOCHEF_CACHE", raising=False)
-    assert weights.cache_folder() == Path.home() / ".cache" / "egochef"
+    assert download.cache_folder() == Path.home() / ".cache" / "egochef"

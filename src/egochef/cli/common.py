@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from egochef.data.annotations import Segment
     from egochef.scoring.table import ScoreTable
 
 
+PIPE_WIDTH = 200
+"""characters a line where nobody knows how wide the reader's screen is"""
 DATA_HELP = "data folder in EK-100's layout, or a store"
 
 
@@ -92,6 +96,16 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def make_console() -> "Console":
+    """Where tables go: as wide as the terminal, plain and wide where there is none."""
+    from rich.console import Console
+
+    console = Console(highlight=False, emoji=False, markup=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, emoji=False, markup=False, no_color=True, width=PIPE_WIDTH)
+    return console
 
 
 def read_tables(args: argparse.Namespace, split: str) -> "tuple[list[str], list[ScoreTable], tuple[Segment, ...]]":

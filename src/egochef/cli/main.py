@@ -21,6 +21,8 @@ COMMANDS = (
     "prepare",
     "features",
     "train",
+    "convert",
+    "models",
     "runs",
     "evaluate",
     "report",

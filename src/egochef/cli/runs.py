@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from egochef.cli.common import add_json, print_json
+from egochef.cli.common import add_json, make_console, print_json
 
 if TYPE_CHECKING:
     from egochef.training.runs import RunInfo
@@ -13,8 +13,6 @@ HELP = "training runs with their settings, state and scores"
 EXAMPLE = "egochef runs outputs --sort time"
 DEFAULT = "outputs"
 """where the examples put their runs"""
-PIPE_WIDTH = 200
-"""characters a line where nobody knows how wide the reader's screen is"""
 STYLES = {"running": "bold green", "damaged": "bold red", "stopped": "yellow"}
 
 
@@ -55,13 +53,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _print(runs: "list[RunInfo]") -> None:
     from rich.box import HORIZONTALS
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False, emoji=False, markup=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, emoji=False, markup=False, no_color=True, width=PIPE_WIDTH)
+    console = make_console()
     table = Table(box=HORIZONTALS)
     table.add_column("run", overflow="fold")
     for title in ("recipe", "encoder"):

@@ -228,7 +228,7 @@ def _check_weights(job: "Job", inner: argparse.Namespace) -> None:
     if (job.out / "config.json").is_file() or is_features(job.data):
         return
     name = config.model.encoder
-    load_initial_weights(build_encoder(name), name, config.init)
+    load_initial_weights(build_encoder(name), name, config.init, partial=config.init_partial)
 
 
 def _absolute(path: Path) -> Path:

@@ -28,15 +28,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, metavar="N", help="at most")
     parser.add_argument("--lr", type=float, metavar="X", help="peak learning rate")
     parser.add_argument("--seed", type=int, metavar="N", help="of weights, order and augmentation")
-    parser.add_argument("--encoder", metavar="E", help="resnet50 or efficientnet_lite0")
-    parser.add_argument("--temporal", metavar="M", help="temporal model: bilstm, tcn (no recurrence) or mean")
+    parser.add_argument("--encoder", metavar="E", help="resnet50 or efficientnet_lite0; behind it _tsm or _tsm_online")
+    parser.add_argument("--temporal", metavar="M", help="temporal model: bilstm, bigru, tcn (no recurrence) or mean")
     parser.add_argument("--pooling", metavar="P", help="over time: mean, last or attention")
-    parser.add_argument("--hidden-size", type=int, metavar="N", help="LSTM units per direction, or TCN channels")
+    parser.add_argument("--hidden-size", type=int, metavar="N", help="recurrent units per direction, or TCN channels")
     parser.add_argument("--causal", action="store_true", default=None, help="the TCN looks at no later frame")
     parser.add_argument(
         "--train-on", nargs="+", action="extend", metavar="SPLIT", help="train, or train validation for a submission"
     )
     parser.add_argument("--init", metavar="FILE", help="weights file of the encoder, imagenet or none")
+    parser.add_argument(
+        "--init-partial", action="store_true", default=None, help="take what fits of a file that lacks some weights"
+    )
     parser.add_argument(
         "--frozen-encoder", action="store_true", help="train from pictures, but only what follows the encoder"
     )
@@ -208,6 +211,7 @@ def build_config(args: argparse.Namespace) -> "TrainConfig":
     top |= {"participants": tuple(args.participants) or None}
     top |= {"precision": args.precision if args.precision != "auto" else None}
     top |= {name: getattr(args, name) for name in ("frozen_stages", "save_minutes", "keep")}
+    top |= {"init_partial": args.init_partial}
     top |= {"ema_decay": args.ema, "trackers": tuple(args.track) if args.track else None}
     if args.progressive:
         top |= {"progressive": tuple(Phase(*phase) for phase in args.progressive)}

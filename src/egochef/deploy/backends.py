@@ -21,15 +21,15 @@ from egochef.deploy.agreement import TOLERANCES, check, compare
 from egochef.deploy.export import SUFFIXES, open_exported
 from egochef.deploy.export import read_about as read_export
 from egochef.deploy.onnx_files import quantise, write_onnx
-from egochef.deploy.source import open_source
+from egochef.deploy.source import check_alone, open_source
 from egochef.engines.engine import ClipEngine, Engine
 from egochef.engines.exported import ExportAbout, pair_paths
 from egochef.engines.onnx_engine import RUNTIMES, OnnxEngine, has_runtime, need_runtime, read_about
 from egochef.engines.torch_engine import load
 from egochef.errors import InputError
 from egochef.files import atomic_path, sha256_of, staging
-from egochef.model.checkpoint import Checkpoint, checkpoint_file, load_checkpoint
-from egochef.model.weights import cache_folder
+from egochef.model.checkpoint import Checkpoint, checkpoint_file, load_checkpoint, read_checkpoint
+from egochef.model.download import cache_folder
 from egochef.runtime import pick_device
 from egochef.video.decode import decode_at, iter_frames, probe
 
@@ -76,7 +76,7 @@ def load_engine(
     if backend not in BACKENDS:
         raise InputError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}")
     if backend == "auto":
-        backend = _best_backend(device, precision, compiled)
+        backend = _best_backend(Path(checkpoint), device, precision, compiled)
     if backend == "torch":
         if precision == "int8":
             raise InputError("int8 with torch: expected --backend onnx or openvino")
@@ -101,8 +101,11 @@ def _load_exported(path: Path, backend: str, device: str | None, precision: str,
     return engine
 
 
-def _best_backend(device: str | None, precision: str, compiled: bool) -> str:
+def _best_backend(checkpoint: Path, device: str | None, precision: str, compiled: bool) -> str:
     on_cpu = pick_device(device).type == "cpu"
+    is_shifted = read_checkpoint(checkpoint_file(checkpoint)).model.shift != "none"
+    if is_shifted and precision != "int8":  # which only the others have
+        return "torch"
     if precision == "int8" or (on_cpu and precision in ("auto", "fp32") and not compiled and has_runtime("onnx")):
         return "onnx"
     return "torch"
@@ -151,6 +154,7 @@ def onnx_pair(checkpoint: Path) -> tuple[Path, Path]:
         return pair
     log.info("writing %s as ONNX, once", checkpoint)
     source = open_source(checkpoint)
+    check_alone(source)
     clip = source.engine.clip
     noise = np.random.default_rng(0).integers(0, 256, (2, clip.num_frames, *[clip.image_size] * 2, 3), dtype=np.uint8)
     with staging(output) as folder:

@@ -44,9 +44,10 @@ class _Clip(nn.Module):
     def __init__(self, source: Source):
         super().__init__()
         self.encoder, self.head = Encoder(source.engine), Head(source.engine)
+        self.num_frames = source.engine.clip.num_frames
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.encoder(frames.squeeze(0))  # (T, D)
+        features = self.encoder(frames.squeeze(0), self.num_frames)  # (T, D)
         verb, noun = self.head(features.unsqueeze(0))
         return verb.softmax(1), noun.softmax(1)
 
@@ -58,6 +59,8 @@ def write_coreml(source: Source, part: str, path: Path) -> None:
         InputError: coremltools is not installed, or it cannot convert the model.
     """
     ct = import_coremltools()
+    if source.checkpoint.model.temporal == "bigru":
+        raise InputError("Core ML has no GRU: it would become a loop. Train bilstm or tcn, or export as ONNX.")
     clip, about = source.engine.clip, source.about(part, "fp16")
     size, num_frames, num_features = clip.image_size, clip.num_frames, about.num_features
     module: nn.Module

@@ -22,7 +22,7 @@ from egochef.data.frames import open_frames
 from egochef.deploy.agreement import TOLERANCES, Agreement, check, check_about, compare
 from egochef.deploy.coreml_files import shrink, write_coreml
 from egochef.deploy.onnx_files import halve, quantise, write_onnx
-from egochef.deploy.source import Source, open_source
+from egochef.deploy.source import Source, check_alone, open_source
 from egochef.engines import coreml_engine, onnx_engine
 from egochef.engines.coreml_engine import CoreMLClipEngine, CoreMLEngine
 from egochef.engines.engine import ClipEngine, Engine
@@ -113,6 +113,8 @@ def export(
     else:
         need_runtime("onnx")
     source = open_source(checkpoint)
+    if parts == "stream":
+        check_alone(source)
     mappings = output.parent / CLASS_MAPPINGS
     _check_mappings(mappings, source)
     exact = PRECISIONS[format][0]

@@ -46,8 +46,8 @@ class _Encoder(nn.Module):
         super().__init__()
         self.encoder = Encoder(source.engine)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.encoder(pixels.float().permute(0, 3, 1, 2))
+    def forward(self, pixels: Tensor, num_frames: int = 1) -> Tensor:
+        return self.encoder(pixels.float().permute(0, 3, 1, 2), num_frames)
 
 
 class _Clip(nn.Module):
@@ -58,7 +58,7 @@ class _Clip(nn.Module):
         self.encoder, self.head = _Encoder(source), Head(source.engine)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.encoder(frames.flatten(0, 1))  # (B*T, D)
+        features = self.encoder(frames.flatten(0, 1), frames.shape[1])  # (B*T, D)
         # Not by `unflatten`: tracing would take its sizes for constants.
         verb, noun = self.head(features.reshape(frames.shape[0], frames.shape[1], features.shape[1]))  # (B, T, D)
         return verb.softmax(1), noun.softmax(1)

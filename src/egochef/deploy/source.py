@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from egochef.engines.exported import ExportAbout
 from egochef.engines.torch_engine import TorchEngine
+from egochef.errors import InputError
 from egochef.files import sha256_of
 from egochef.model.checkpoint import Checkpoint, checkpoint_file, load_checkpoint
 from egochef.model.recogniser import count_parameters
@@ -70,6 +71,18 @@ def open_source(checkpoint: Path) -> Source:
     return Source(engine, about, sha256_of(path))
 
 
+def check_alone(source: Source) -> None:
+    """
+    Raises:
+        InputError: the encoder looks at more than one frame, so that encoder and head cannot be files of their own.
+    """
+    if source.engine.shift != "none":
+        raise InputError(
+            f"{source.checkpoint.model.encoder} takes channels from other frames: it cannot be written as an encoder "
+            "of single frames. Export whole clips (--parts clip), and run streams with --backend torch."
+        )
+
+
 def licence_of(checkpoint: Checkpoint) -> str:
     """For people: what may be done with the weights, by whose classes they know."""
     verbs, nouns = checkpoint.taxonomy.verbs, checkpoint.taxonomy.nouns
@@ -79,7 +92,10 @@ def licence_of(checkpoint: Checkpoint) -> str:
 
 
 class Encoder(nn.Module):
-    """(N, 3, S, S) pixel values 0..255 -> features (N, D): an encoder with scaling and normalisation inside."""
+    """(N, 3, S, S) pixel values 0..255 -> features (N, D): an encoder with scaling and normalisation inside.
+
+    `num_frames` of the N are a clip.
+    """
 
     scale: Tensor
     shift: Tensor
@@ -91,8 +107,8 @@ class Encoder(nn.Module):
         self.register_buffer("scale", (1 / (255 * std))[:, None, None])  # (3, 1, 1)
         self.register_buffer("shift", (-mean / std)[:, None, None])
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.encoder(pixels * self.scale + self.shift)  # (N, D)
+    def forward(self, pixels: Tensor, num_frames: int = 1) -> Tensor:
+        return self.encoder(pixels * self.scale + self.shift, num_frames)  # (N, D)
 
 
 class Head(nn.Module):

@@ -9,6 +9,7 @@ from torch import Tensor
 from egochef.clip import ClipSpec
 from egochef.data.transforms import eval_crop
 from egochef.model.recogniser import Logits
+from egochef.model.shift import Kept
 from egochef.taxonomy import Taxonomy
 
 
@@ -36,10 +37,24 @@ class Engine(ClipEngine, Protocol):
 
     overlaps: bool
     """whether `encode` and `classify` may run at once, in two threads, and gain by it"""
+    shift: str = "none"
+    """what features show of other frames of the clip, of `model.shift.SHIFTS`; with `past`, streams `encode_next`"""
 
     def encode(self, frames: Tensor) -> Tensor:
         """Cropped frames (B, T, S, S, 3) uint8 -> features (B, T, D) float32."""
         raise NotImplementedError
+
+    def encode_next(self, frames: Tensor, before: Kept | None) -> tuple[Tensor, Kept]:
+        """The next frame of each of B streams, where `shift` is `past`.
+
+        Args:
+            frames: (B, S, S, 3) uint8, cropped.
+            before: what the call for the frame before kept; None at the start of the streams.
+
+        Returns:
+            Features (B, D) float32, those that `encode` gives of all frames up to this one; and what to keep.
+        """
+        raise AssertionError(f"{self.name}: an encoder with shift {self.shift}")
 
     def classify(self, features: Tensor) -> Logits:
         """Features (B, T, D) -> logits (B, V) and (B, N), float32; T need not be the T of training."""

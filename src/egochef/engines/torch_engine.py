@@ -15,6 +15,7 @@ from egochef.engines.engine import Engine, recognise
 from egochef.model.checkpoint import load_checkpoint
 from egochef.model.encoders import fold_batchnorm
 from egochef.model.recogniser import Logits, Recogniser, encode_frames
+from egochef.model.shift import Kept
 from egochef.runtime import mixed_precision, pick_device, pick_dtype
 from egochef.taxonomy import Taxonomy
 
@@ -55,6 +56,7 @@ class TorchEngine(Engine):
         if compiled:
             self.encoder = torch.compile(self.encoder)  # type: ignore[assignment]  # a module that is called alike
         self.clip, self.taxonomy, self.device, self.dtype = clip, taxonomy, device, dtype
+        self.shift = recogniser.encoder.shift
         self.name = f"torch {device} {DTYPE_NAMES[dtype]}" + (" compiled" if compiled else "")
 
     @torch.inference_mode()
@@ -68,6 +70,15 @@ class TorchEngine(Engine):
         inputs = to_input(frames.to(self.device, non_blocking=True), self.clip, colour)
         with mixed_precision(self.device, self.dtype):
             return encode_frames(self.encoder, inputs).float()
+
+    @torch.inference_mode()
+    def encode_next(self, frames: Tensor, before: Kept | None) -> tuple[Tensor, Kept]:
+        """As `engines.engine.Engine` has it."""
+        self.recogniser.eval()
+        inputs = to_input(frames[:, None].to(self.device, non_blocking=True), self.clip)[:, 0]  # (B, 3, S, S)
+        with mixed_precision(self.device, self.dtype):
+            features, kept = self.encoder.step(inputs, before)
+        return features.float(), kept
 
     @torch.inference_mode()
     def classify(self, features: Tensor) -> Logits:

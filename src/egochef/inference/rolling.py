@@ -3,9 +3,15 @@
 In: frames with their times, rising. Out: verb and noun probabilities of windows that end (live) or lie (files) at a
 moment. Which features a window takes is decided by time, as for a clip: the T candidate times of the middle view, and
 for each the frame on screen then. So a window equals the clip of the same interval, and the frame rate does not matter.
+
+Encoders with a temporal shift know other frames. Online ones (`shift` is `past`) still encode each frame once, beside
+what was kept of one a fixed time before it. Those that look both ways cannot: their windows are encoded anew each time,
+as whole clips, and what is kept are the pictures.
 """
 
+import logging
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,6 +24,10 @@ from egochef.data.sampling import candidate_times, view_places
 from egochef.data.transforms import eval_crop
 from egochef.engines.engine import Engine
 from egochef.errors import InputError
+from egochef.model.recogniser import Logits
+from egochef.model.shift import Kept
+
+log = logging.getLogger(__name__)
 
 WINDOWS_S = (1.0, 2.0, 4.0)
 """lengths of the windows that are looked at together: actions are of all lengths"""
@@ -47,6 +57,30 @@ class _Answer(NamedTuple):
     """(V,) probabilities"""
     noun: np.ndarray
     """(N,) probabilities"""
+
+
+class ShiftMemory:
+    """What an online encoder keeps of the frames of the last moments, by time.
+
+    In a clip the frame before lies a T-th of the segment back, in a stream the frame before is the camera's. So a
+    frame is encoded beside the one that lies `lag_s` back, as if there were several streams, one between the other.
+    """
+
+    def __init__(self, lag_s: float):
+        self.lag_s = lag_s
+        self._kept: deque[tuple[float, Kept]] = deque()
+
+    def before(self, time_s: float) -> Kept | None:
+        """Of the frame nearest to `lag_s` before a moment; None where there is none within half of that."""
+        while self._kept and not time_s - 1.5 * self.lag_s <= self._kept[0][0] < time_s:  # too old, or another stream's
+            self._kept.popleft()
+        nearest = min(self._kept, key=lambda each: abs(time_s - self.lag_s - each[0]), default=None)
+        if nearest is None or time_s - nearest[0] < 0.5 * self.lag_s:
+            return None
+        return nearest[1]
+
+    def keep(self, time_s: float, kept: Kept) -> None:
+        self._kept.append((time_s, kept))
 
 
 class FeatureRing:
@@ -133,18 +167,50 @@ class RollingRecogniser:
         self.refresh_s = refresh_s
         self._answers: dict[int, _Answer] = {}  # by place in windows_s
         self._offsets_s = [window_times(window_s, engine.clip) for window_s in self.windows_s]
+        self._whole_clips = engine.shift == "both"
+        # Clips of the middle window are what an online encoder sees the frames of.
+        self._memory = ShiftMemory(self.windows_s[len(self.windows_s) // 2] / engine.clip.num_frames)
+        if self._whole_clips:
+            log.warning(
+                "this model's encoder looks at later frames too: each window is encoded anew, %d frames at a time. For "
+                "streams train one whose name ends in _online.",
+                engine.clip.num_frames,
+            )
 
     def see(self, time_s: float, picture: np.ndarray) -> None:
         """Encode a frame, (H, W, 3) uint8 RGB of any size, and keep its features."""
-        self.keep(time_s, self.encode(picture))
+        self.keep(time_s, self.encode(time_s, picture))
 
-    def encode(self, picture: np.ndarray) -> Tensor:
-        """Features (D,) of a frame, (H, W, 3) uint8 RGB of any size; keeps nothing."""
-        crop = eval_crop(picture[None], self.engine.clip)  # (1, S, S, 3)
-        return self.engine.encode(crop[None])[0, 0]
+    def encode(self, time_s: float, picture: np.ndarray) -> Tensor:
+        """Features (D,) of a frame, (H, W, 3) uint8 RGB of any size, which `keep` takes. Times must rise."""
+        return self.encode_crops([time_s], eval_crop(picture[None], self.engine.clip))[0]
+
+    def encode_crops(self, times_s: Sequence[float], crops: Tensor) -> Sequence[Tensor]:
+        """Features (D,) of each of some frames that follow each other, cropped (N, S, S, 3) uint8, for `keep`."""
+        if self._whole_clips:
+            return list(crops)
+        if self.engine.shift == "past":
+            return [self._encode_next(time_s, crop) for time_s, crop in zip(times_s, crops, strict=True)]
+        return list(self.engine.encode(crops[None])[0])
+
+    def _encode_next(self, time_s: float, crop: Tensor) -> Tensor:
+        features, kept = self.engine.encode_next(crop[None], self._memory.before(time_s))
+        self._memory.keep(time_s, kept)
+        return features[0]
+
+    def _classify(self, windows: Tensor) -> Logits:
+        """(W, T, D), or crops (W, T, S, S, 3) where whole clips are looked at."""
+        return (self.engine.clip_logits if self._whole_clips else self.engine.classify)(windows)
+
+    def warm_up(self) -> None:
+        """The first calls of a runtime take long: make them before the first picture is there."""
+        size = self.engine.clip.image_size
+        kept = self.encode_crops([0.0], torch.zeros(1, size, size, 3, dtype=torch.uint8))[0]
+        for num_windows in range(1, len(self.windows_s) + 1):
+            self._classify(kept.expand(num_windows, self.engine.clip.num_frames, *kept.shape))
 
     def keep(self, time_s: float, features: Tensor) -> None:
-        """Keep features (D,) that were encoded elsewhere."""
+        """Keep what `encode` made of a frame."""
         self.ring.add(time_s, features)
 
     def forget(self) -> None:
@@ -167,8 +233,8 @@ class RollingRecogniser:
             return None
         due = self._due(list(windows)) if middle_s is None else list(windows)
         times = [windows[place] + self._offsets_s[place] for place in due]
-        features = torch.stack([torch.stack(self.ring.at(each)) for each in times])  # (W, T, D)
-        logits = self.engine.classify(features)
+        features = torch.stack([torch.stack(self.ring.at(each)) for each in times])  # (W, T, D), or of crops
+        logits = self._classify(features)
         verbs, nouns = (each.softmax(1).cpu().numpy() for each in logits)  # (W, V), (W, N)
         for place, verb, noun in zip(due, verbs, nouns, strict=True):
             self._answers[place] = _Answer(self.ring.end_s, verb, noun)

@@ -63,7 +63,7 @@ def recognise_video(
         return smoother.update(at_s, *probs)
 
     try:
-        for features in _encode_stream(engine, path, step_s):
+        for features in _encode_stream(rolling, path, step_s):
             rolling.keep(num_frames * step_s, features)
             num_frames += 1
             end_s = num_frames * step_s
@@ -89,7 +89,7 @@ def _check_hop(hop_s: float) -> None:
         raise InputError(f"hop of {hop_s} s between predictions: expected 0.01 to 3600")
 
 
-def _encode_stream(engine: Engine, path: Path, step_s: float) -> Iterator[Tensor]:
+def _encode_stream(rolling: RollingRecogniser, path: Path, step_s: float) -> Iterator[Tensor]:
     """Features (D,) of the frame on screen at 0, step_s, 2 * step_s, ...; a frame that comes again is encoded once.
 
     Raises:
@@ -97,22 +97,26 @@ def _encode_stream(engine: Engine, path: Path, step_s: float) -> Iterator[Tensor
     """
     frames = iter_frames(path, every_s=step_s)
     fault: VideoError | None = None
+    num_frames = 0
     while fault is None:
         crops: list[Tensor] = []
+        times_s: list[float] = []
         places: list[int] = []
         last_s = -1.0
         try:
             for time_s, frame in islice(frames, CHUNK_FRAMES):
                 if time_s != last_s:
-                    crops.append(eval_crop(frame[None], engine.clip))  # (1, S, S, 3)
+                    crops.append(eval_crop(frame[None], rolling.engine.clip))  # (1, S, S, 3)
+                    times_s.append((num_frames + len(places)) * step_s)
                     last_s = time_s
                 places.append(len(crops) - 1)
         except VideoError as error:
             fault = error
         if not places:
             break
-        features = engine.encode(torch.cat(crops)[None])[0]  # (distinct frames, D)
+        features = rolling.encode_crops(times_s, torch.cat(crops))  # of distinct frames
         yield from (features[place] for place in places)
+        num_frames += len(places)
     if fault is not None:
         raise fault
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 
-import torch
 from torch import Tensor
 
 from egochef.engines.engine import Engine
@@ -71,7 +70,7 @@ class Recognition:
     def encode(self, frame: Frame) -> Encoded:
         """The first half: may run beside the second."""
         began_at = time.perf_counter()
-        features = self.rolling.encode(frame.picture)
+        features = self.rolling.encode(frame.time_s, frame.picture)
         return Encoded(frame, features, 1000 * (time.perf_counter() - began_at))
 
     def see(self, encoded: Sequence[Encoded]) -> Seen:
@@ -108,11 +107,7 @@ class Recognition:
 
     def warm_up(self) -> None:
         """The first calls of a runtime take long: make them before the first picture is there."""
-        engine = self.rolling.engine
-        size = engine.clip.image_size
-        features = engine.encode(torch.zeros(1, 1, size, size, 3, dtype=torch.uint8))
-        for num_windows in range(1, len(self.rolling.windows_s) + 1):
-            engine.classify(features.expand(num_windows, engine.clip.num_frames, -1))
+        self.rolling.warm_up()
 
     def change_threshold(self, step: float) -> float:
         """Raise or lower the probability from which an action is named; returns it."""

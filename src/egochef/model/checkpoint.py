@@ -5,6 +5,7 @@ Loading mirrors saving; it never unpickles.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,19 @@ def save_checkpoint(path: Path, recogniser: Recogniser, about: Checkpoint) -> No
     write_tensors(path, tensors, header)
 
 
+def read_checkpoint(path: Path) -> Checkpoint:
+    """What a checkpoint file says of itself; its weights are not read.
+
+    Raises:
+        InputError: no such file, not a safetensors file, or not one of ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return read_about(path, header_in(path, file.metadata()))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _not_whole(path, error) from None
+
+
 def load_checkpoint(path: Path) -> tuple[Recogniser, Checkpoint]:
     """The recogniser (on the CPU, in eval mode) and what the file says of it.
 
@@ -90,7 +104,7 @@ def load_checkpoint(path: Path) -> tuple[Recogniser, Checkpoint]:
     """
     path = checkpoint_file(path)
     tensors, header = read_tensors(path)
-    about = _read_header(path, header)
+    about = read_about(path, header)
     recogniser = Recogniser(about.model)
     expected = recogniser.state_dict()
     for name, tensor in expected.items():
@@ -104,7 +118,12 @@ def load_checkpoint(path: Path) -> tuple[Recogniser, Checkpoint]:
     return recogniser.eval(), about
 
 
-def _read_header(path: Path, header: dict[str, Any]) -> Checkpoint:
+def read_about(path: Path, header: dict[str, Any]) -> Checkpoint:
+    """What a checkpoint's header says.
+
+    Raises:
+        InputError: of another version, or damaged.
+    """
     if header.get("format") != FORMAT:
         raise InputError(f"{path}: checkpoint format {header.get('format')!r}, this version of EgoChef reads {FORMAT}")
     try:
@@ -139,14 +158,27 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if "egochef" not in metadata:
-                raise InputError(f"{path}: a safetensors file, but not one of EgoChef's (weights go to --init)")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-        return tensors, json.loads(metadata["egochef"])
+            header = header_in(path, file.metadata())
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118  not a dict
     except (SafetensorError, OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path}: not a whole safetensors checkpoint ({error}). Is it cut off or another kind of file?"
-        ) from None
+        raise _not_whole(path, error) from None
+
+
+def header_in(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    """Our header in the metadata of a safetensors file.
+
+    Raises:
+        InputError: there is none.
+        ValueError: it is damaged.
+    """
+    if not metadata or "egochef" not in metadata:
+        raise InputError(f"{path}: a safetensors file, but not one of EgoChef's (weights go to --init)")
+    header = json.loads(metadata["egochef"])
+    assert isinstance(header, dict)
+    return header
+
+
+def _not_whole(path: Path, error: Exception) -> InputError:
+    if isinstance(error, InputError):
+        return error
+    return InputError(f"{path}: not a whole safetensors checkpoint ({error}). Is it cut off or another kind of file?")

@@ -14,6 +14,7 @@ import math
 from torch import Tensor, nn
 
 from egochef.model.recompute import run_block
+from egochef.model.shift import Encoder, Shift
 
 NUM_FEATURES = 1280
 STEM_CHANNELS = 32
@@ -52,8 +53,8 @@ class Block(nn.Module):
         self.relu6 = nn.ReLU6(inplace=True)
         self.has_shortcut = stride == 1 and num_inputs == num_outputs
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        x = inputs
+    def forward(self, inputs: Tensor, shift: Shift | None = None) -> Tensor:
+        x = shift(inputs) if shift is not None and self.has_shortcut else inputs
         if self.expand_conv is not None and self.expand_bn is not None:
             x = self.relu6(self.expand_bn(self.expand_conv(x)))  # (B, num_inner, H, W)
         x = self.relu6(self.depthwise_bn(self.depthwise_conv(self.pad(x))))
@@ -61,15 +62,19 @@ class Block(nn.Module):
         return x + inputs if self.has_shortcut else x
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(Encoder):
     """Features (B, 1280) of frames (B, 3, H, W) of any size from 32 pixels; or, with a classifier, logits.
 
     Weights start at random as TensorFlow's do: convolutions normal by fan-out, every BatchNorm at 1 and 0.
     """
 
-    def __init__(self, num_classes: int | None = None):
-        """`num_classes`: size of the classifier `fc`, 1000 for ImageNet; None is the encoder, without one."""
-        super().__init__()
+    def __init__(self, num_classes: int | None = None, shift: str = "none"):
+        """
+        Args:
+            num_classes: size of the classifier `fc`, 1000 for ImageNet; None is the encoder, without one.
+            shift: of `model.shift`, in the nine blocks with a shortcut, as TSM has it in MobileNetV2.
+        """
+        super().__init__(shift)
         self.pad, padding = _same_padding(3, 2)
         self.stem_conv = nn.Conv2d(3, STEM_CHANNELS, 3, stride=2, padding=padding, bias=False)
         self.stem_bn = _batchnorm(STEM_CHANNELS)
@@ -91,10 +96,10 @@ class EfficientNetLite0(nn.Module):
                 fan_out = module.weight[0, 0].numel() * module.out_channels // module.groups
                 nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
 
-    def forward(self, frames: Tensor) -> Tensor:
+    def run(self, frames: Tensor, shift: Shift | None) -> Tensor:
         x = self.relu6(self.stem_bn(self.stem_conv(self.pad(frames))))  # (B, 32, H/2, W/2)
         for block in self.blocks:
-            x = run_block(block, x, self.recompute)
+            x = run_block(block, x, shift, self.recompute)
         x = self.relu6(self.head_bn(self.head_conv(x)))  # (B, 320, H/32, W/32) -> (B, 1280, H/32, W/32)
         return self.fc(x.mean((2, 3)))  # (B, 1280), or (B, num_classes)
 

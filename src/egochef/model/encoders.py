@@ -1,11 +1,13 @@
 """The frame encoders by name, and what is done to their BatchNorm: frozen in training, folded away for inference.
 
-An encoder takes normalised frames (B, 3, H, W) and gives features (B, num_features).
+An encoder takes normalised frames (B*T, 3, H, W) and T, and gives features (B*T, num_features). Those whose names end
+in `_tsm` exchange channels between the frames of a clip, those in `_tsm_online` take them from the past alone.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -15,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from egochef.clip import IMAGENET_MEAN, IMAGENET_STD
 from egochef.errors import InputError
 from egochef.model import efficientnet, resnet
+from egochef.model.shift import Encoder
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,11 @@ class EncoderInfo:
     """What others need to know of an encoder."""
 
     name: str
-    build: Callable[[], nn.Module]
+    architecture: str
+    """whose weights fit: resnet50 or efficientnet_lite0"""
+    shift: str
+    """what it sees of other frames, of `model.shift.SHIFTS`"""
+    build: Callable[[], Encoder]
     """makes it, with random weights"""
     num_features: int
     """D"""
@@ -38,34 +45,65 @@ class EncoderInfo:
     """the same under frozen BatchNorm"""
 
 
+SHIFTED_NAMES = {"none": "{}", "both": "{}_tsm", "past": "{}_tsm_online"}
+
+
+def _family(
+    architecture: str,
+    build: Callable[..., Encoder],
+    num_features: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    *,
+    training_bytes: float,
+    frozen_training_bytes: float,
+    shift_bytes: float,
+) -> Iterator[EncoderInfo]:
+    """An architecture without a temporal shift and with each; `shift_bytes` is what autograd keeps of a frame more."""
+    for shift, name in SHIFTED_NAMES.items():
+        more = shift_bytes if shift != "none" else 0.0
+        yield EncoderInfo(
+            name=name.format(architecture),
+            architecture=architecture,
+            shift=shift,
+            build=partial(build, shift=shift),
+            num_features=num_features,
+            mean=mean,
+            std=std,
+            image_size=224,
+            training_bytes_per_frame=training_bytes + more,
+            frozen_training_bytes_per_frame=frozen_training_bytes + more,
+        )
+
+
 ENCODERS: dict[str, EncoderInfo] = {
     info.name: info
     for info in (
-        EncoderInfo(
-            name="resnet50",
-            build=resnet.ResNet50,
-            num_features=resnet.NUM_FEATURES,
-            mean=IMAGENET_MEAN,
-            std=IMAGENET_STD,
-            image_size=224,
-            training_bytes_per_frame=86e6,
-            frozen_training_bytes_per_frame=42e6,
+        *_family(
+            "resnet50",
+            resnet.ResNet50,
+            resnet.NUM_FEATURES,
+            IMAGENET_MEAN,
+            IMAGENET_STD,
+            training_bytes=86e6,
+            frozen_training_bytes=42e6,
+            shift_bytes=22.5e6,
         ),
-        EncoderInfo(
-            name="efficientnet_lite0",
-            build=efficientnet.EfficientNetLite0,
-            num_features=efficientnet.NUM_FEATURES,
-            mean=(0.498, 0.498, 0.498),
-            std=(0.502, 0.502, 0.502),
-            image_size=224,
-            training_bytes_per_frame=80e6,
-            frozen_training_bytes_per_frame=53e6,
+        *_family(
+            "efficientnet_lite0",
+            efficientnet.EfficientNetLite0,
+            efficientnet.NUM_FEATURES,
+            (0.498, 0.498, 0.498),
+            (0.502, 0.502, 0.502),
+            training_bytes=80e6,
+            frozen_training_bytes=53e6,
+            shift_bytes=0.0,
         ),
     )
 }
 
 
-def build_encoder(name: str) -> nn.Module:
+def build_encoder(name: str) -> Encoder:
     """An encoder with random weights, under the seed of `torch.manual_seed`.
 
     Raises:
@@ -108,13 +146,13 @@ def freeze_batchnorm(module: nn.Module) -> None:
                 setattr(parent, name, _frozen(child))
 
 
-def freeze_stages(encoder: nn.Module, num_stages: int) -> None:
+def freeze_stages(encoder: Encoder, num_stages: int) -> None:
     """Take the first stages of an encoder (of its `stages()`) out of training: weights and BatchNorm stay as they are.
 
     Raises:
         InputError: the encoder has fewer stages.
     """
-    stages = encoder.stages()  # type: ignore[operator]
+    stages = encoder.stages()
     if num_stages > len(stages):
         raise InputError(f"frozen_stages is {num_stages}, the encoder has {len(stages)}. Freeze all by frozen_encoder.")
     frozen = {id(module) for stage in stages[:num_stages] for part in stage for module in part.modules()}
@@ -122,7 +160,7 @@ def freeze_stages(encoder: nn.Module, num_stages: int) -> None:
         for name, child in parent.named_children():
             if id(child) in frozen and type(child) is nn.BatchNorm2d:
                 setattr(parent, name, _frozen(child))
-    for stage in encoder.stages()[:num_stages]:  # type: ignore[operator]  # again: some are others now
+    for stage in encoder.stages()[:num_stages]:  # again: some are others now
         for part in stage:
             part.requires_grad_(False)
 
@@ -137,7 +175,7 @@ def _frozen(batchnorm: nn.BatchNorm2d) -> FrozenBatchNorm2d:
     return frozen.eval()
 
 
-def fold_batchnorm(encoder: nn.Module) -> nn.Module:
+def fold_batchnorm(encoder: Encoder) -> Encoder:
     """A copy for inference with every BatchNorm2d folded into the convolution before it. Features are the same.
 
     The copy is in eval mode, and its tensors have other names: save the original. The encoders here register every

@@ -19,15 +19,16 @@ class ModelConfig:
     """What a recogniser is made of; the defaults are the 16- and 32-frame baseline."""
 
     encoder: str = "resnet50"
-    """resnet50 (2048 features) or efficientnet_lite0 (1280)"""
+    """resnet50 (2048 features) or efficientnet_lite0 (1280); with _tsm behind it frames exchange channels with those
+    before and after, with _tsm_online with the one before alone"""
     temporal: str = "bilstm"
-    """bilstm, tcn (temporal convolutions: no recurrence), or mean: no temporal model"""
+    """bilstm, bigru, tcn (temporal convolutions: no recurrence), or mean: no temporal model"""
     hidden_size: int = 512
-    """LSTM units per direction (1024 is the 74.69 M model), or channels of the TCN"""
+    """units per direction of the recurrence (1024 is the 74.69 M model), or channels of the TCN"""
     num_layers: int = 2
-    """LSTM layers, or blocks of the TCN"""
+    """layers of the recurrence, or blocks of the TCN"""
     temporal_dropout: float = 0.3
-    """between LSTM layers, in TCN blocks"""
+    """between layers of the recurrence, in TCN blocks"""
     causal: bool = False
     """the TCN looks at no later frame"""
     pooling: str = "mean"
@@ -55,6 +56,11 @@ class ModelConfig:
                 raise InputError(f"model.{name} is {getattr(self, name)}, expected at least 0 and below 1")
         if self.causal and self.temporal != "tcn":
             raise InputError(f"model.causal with temporal model {self.temporal!r}: only tcn can be causal")
+
+    @property
+    def shift(self) -> str:
+        """What the encoder sees of other frames, of `model.shift.SHIFTS`."""
+        return ENCODERS[self.encoder].shift
 
 
 class Logits(NamedTuple):
@@ -104,8 +110,8 @@ class Recogniser(nn.Module):
 
 
 def encode_frames(encoder: nn.Module, frames: Tensor) -> Tensor:
-    """Normalised frames (B, T, 3, H, W) -> features (B, T, D), each frame on its own."""
-    features = encoder(frames.flatten(0, 1))  # (B*T, D)
+    """Normalised frames (B, T, 3, H, W) -> features (B, T, D); only a temporal shift mixes the frames of a clip."""
+    features = encoder(frames.flatten(0, 1), frames.shape[1])  # (B*T, D)
     return features.unflatten(0, frames.shape[:2])  # (B, T, D)
 
 

@@ -7,6 +7,7 @@ shapes of all tensors are torchvision's, so that its ImageNet files load as they
 from torch import Tensor, nn
 
 from egochef.model.recompute import run_block
+from egochef.model.shift import Encoder, Shift
 
 NUM_FEATURES = 2048
 EXPANSION = 4
@@ -37,23 +38,28 @@ class Bottleneck(nn.Module):
                 nn.Conv2d(num_inputs, num_outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(num_outputs)
             )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, shift: Shift | None = None) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
+        x = x if shift is None else shift(x)
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
         x = self.bn3(self.conv3(x))
         return self.relu(x + shortcut)
 
 
-class ResNet50(nn.Module):
+class ResNet50(Encoder):
     """Features (B, 2048) of frames (B, 3, H, W) of any size from 32 pixels; or, with a classifier, logits.
 
     Weights start at random as torchvision's do: convolutions normal by fan-out, every BatchNorm at 1 and 0.
     """
 
-    def __init__(self, num_classes: int | None = None):
-        """`num_classes`: size of the classifier `fc`, 1000 for ImageNet; None is the encoder, without one."""
-        super().__init__()
+    def __init__(self, num_classes: int | None = None, shift: str = "none"):
+        """
+        Args:
+            num_classes: size of the classifier `fc`, 1000 for ImageNet; None is the encoder, without one.
+            shift: of `model.shift`, before the residual branch of every bottleneck, as TSM has it.
+        """
+        super().__init__(shift)
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
@@ -66,11 +72,11 @@ class ResNet50(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, frames: Tensor) -> Tensor:
+    def run(self, frames: Tensor, shift: Shift | None) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(frames))))  # (B, 64, H/4, W/4)
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             for block in layer:
-                x = run_block(block, x, self.recompute)
+                x = run_block(block, x, shift, self.recompute)
         return self.fc(x.mean((2, 3)))  # (B, 2048, H/32, W/32) -> (B, 2048), or (B, num_classes)
 
     def stages(self) -> list[list[nn.Module]]:

@@ -6,21 +6,32 @@ from torch import Tensor, nn
 
 from egochef.errors import InputError
 
-TEMPORAL_MODELS = ("bilstm", "tcn", "mean")
+TEMPORAL_MODELS = ("bilstm", "bigru", "tcn", "mean")
 POOLINGS = ("mean", "last", "attention")
 
 
-class BiLSTM(nn.Module):
-    """Bidirectional LSTM over the frames, then pooling. (B, T, D) -> (B, 2 * hidden_size).
+class BiRNN(nn.Module):
+    """Bidirectional recurrence over the frames, then pooling. (B, T, D) -> (B, 2 * hidden_size).
 
-    Each layer is an LSTM of its own with a plain Dropout between: cuDNN's own dropout keeps a random state that no seed
-    reaches, so that no run could be repeated.
+    Each layer is a network of its own with a plain Dropout between: cuDNN's own dropout keeps a random state that no
+    seed reaches, so that no run could be repeated.
     """
 
-    def __init__(self, num_features: int, hidden_size: int, num_layers: int, dropout: float, pooling: str):
+    def __init__(
+        self,
+        cell: type[nn.LSTM] | type[nn.GRU],
+        num_features: int,
+        hidden_size: int,
+        num_layers: int,
+        dropout: float,
+        pooling: str,
+    ):
         super().__init__()
         sizes = [num_features] + [2 * hidden_size] * (num_layers - 1)
-        self.lstm = nn.ModuleList(nn.LSTM(size, hidden_size, batch_first=True, bidirectional=True) for size in sizes)
+        layers = nn.ModuleList(cell(size, hidden_size, batch_first=True, bidirectional=True) for size in sizes)
+        self.cell = cell.__name__.lower()
+        """lstm or gru; the layers' tensors are named so"""
+        self.add_module(self.cell, layers)
         self.dropout = nn.Dropout(dropout)  # between layers
         self.num_outputs = 2 * hidden_size
         self.hidden_size = hidden_size
@@ -29,12 +40,18 @@ class BiLSTM(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         states = features
-        for number, layer in enumerate(self.lstm):
+        for number, layer in enumerate(self.layers):
             states, _ = layer(self.dropout(states) if number else states)  # (B, T, 2 * hidden_size)
         if self.pooling == "last":  # each direction where it has seen the whole clip
             forward, backward = states[:, -1, : self.hidden_size], states[:, 0, self.hidden_size :]
             return torch.cat([forward, backward], dim=1)  # (B, 2 * hidden_size)
         return pool(states, self.attention)  # (B, 2 * hidden_size)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        layers = self.get_submodule(self.cell)
+        assert isinstance(layers, nn.ModuleList)
+        return layers
 
 
 class TCN(nn.Module):
@@ -129,12 +146,13 @@ def build_temporal(
     dropout: float,
     pooling: str,
     causal: bool = False,
-) -> BiLSTM | TCN | MeanPool:
+) -> BiRNN | TCN | MeanPool:
     """A temporal model by name; its output size is `.num_outputs`."""
     if pooling not in POOLINGS:
         raise InputError(f"pooling is {pooling!r}, expected one of {', '.join(POOLINGS)}")
-    if name == "bilstm":
-        return BiLSTM(num_features, hidden_size, num_layers, dropout, pooling)
+    if name in ("bilstm", "bigru"):
+        cell = nn.LSTM if name == "bilstm" else nn.GRU
+        return BiRNN(cell, num_features, hidden_size, num_layers, dropout, pooling)
     if name == "tcn":
         return TCN(num_features, hidden_size, num_layers, dropout, pooling, causal)
     if name == "mean":

@@ -243,8 +243,8 @@ def _summary(config: TrainConfig, header: Header) -> str:
         "none": "random weights",
     }.get(start, f"the weights in `{start}`")
     temporal = "no temporal model"
-    if model.temporal == "bilstm":
-        temporal = f"a {model.num_layers}-layer bilstm of {model.hidden_size} units per direction"
+    if model.temporal in ("bilstm", "bigru"):
+        temporal = f"a {model.num_layers}-layer {model.temporal} of {model.hidden_size} units per direction"
     elif model.temporal == "tcn":
         causal = "causal " if model.causal else ""
         temporal = f"a {causal}tcn of {model.num_layers} blocks and {model.hidden_size} channels"

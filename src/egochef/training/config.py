@@ -12,6 +12,7 @@ from egochef.errors import InputError
 from egochef.inference.features import ENCODER_FILE, FeaturesAbout
 from egochef.model.encoders import ENCODERS
 from egochef.model.recogniser import ModelConfig
+from egochef.model.weights_files import read_weights
 from egochef.records import from_dict
 from egochef.runtime import PRECISIONS
 
@@ -61,6 +62,8 @@ class TrainConfig:
     augment: Augment = field(default_factory=Augment)
     init: str = "imagenet"
     """what the encoder starts from: imagenet, none, or a weights file"""
+    init_partial: bool = False
+    """take what fits of a weights file that lacks some of the encoder; the rest starts at random"""
     train_on: tuple[str, ...] = ("train",)
     """splits to learn from; with validation among them, nothing is left to stop early by"""
     seed: int = 0
@@ -199,9 +202,18 @@ class TrainConfig:
 
 
 def with_init(config: TrainConfig, init: str) -> TrainConfig:
-    """Start from other weights: BatchNorm is frozen under pretrained weights and free at random."""
+    """Start from other weights: BatchNorm is frozen under pretrained weights and free at random.
+
+    Frames are normalised as they were when a file's weights were trained; their number and size stay the config's.
+
+    Raises:
+        InputError: a file that cannot be read.
+    """
     model = dataclasses.replace(config.model, frozen_batchnorm=init != "none")
-    return dataclasses.replace(config, init=init, model=model)
+    clip = config.clip
+    if init not in ("imagenet", "none") and (preprocessing := read_weights(Path(init)).preprocessing):
+        clip = preprocessing.of_clips(clip)
+    return dataclasses.replace(config, init=init, model=model, clip=clip)
 
 
 def with_encoder(config: TrainConfig, encoder: str) -> TrainConfig:

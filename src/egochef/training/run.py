@@ -261,7 +261,9 @@ def _build_recogniser(config: TrainConfig, folder: DataFolder, kept: FeaturesAbo
         load_encoder(folder.root, recogniser.encoder, kept.spec)
         log.info("encoder %s, clips and augmentation as in %s", config.model.encoder, folder.root)
     else:
-        report = load_initial_weights(recogniser.encoder, config.model.encoder, config.init)
+        report = load_initial_weights(
+            recogniser.encoder, config.model.encoder, config.init, partial=config.init_partial
+        )
         log.info("encoder %s starts from %s", config.model.encoder, report.source)
     return recogniser
 

@@ -1,0 +1,253 @@
+"""Reads other people's weights files: tensors under our names, and the preprocessing that they were trained with.
+
+In: a .pth, .pt, .ckpt, .pth.tar or .safetensors file. Out: a `WeightsFile`. Nothing that a file holds is ever run.
+
+Known are torchvision's ResNet-50; TSN and TSM ResNet-50 of MMAction2 (`backbone.layer1.0.conv1.conv.net.weight`) and of
+the original TSM code (`module.base_model.layer1.0.conv1.net.weight`), whatever they were trained on; the official
+EK-100 baselines, the latter in a Lightning checkpoint with their settings; the published EfficientNet-Lite0; our own.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from egochef.clip import IMAGENET_MEAN, IMAGENET_STD, ClipSpec
+from egochef.errors import InputError
+from egochef.model.checkpoint import header_in, read_about
+
+SUFFIXES = (".pth", ".pt", ".ckpt", ".tar", ".safetensors")
+WRAPPERS = ("state_dict", "model")
+"""keys under which training scripts put the weights"""
+PREFIXES = ("module.", "_orig_mod.", "model.", "encoder.", "backbone.", "base_model.")
+"""what wrappers put before a tensor's name; any number of them, in any order"""
+SETTINGS = "hyper_parameters"
+"""key under which Lightning puts a run's settings"""
+IGNORED_LIBRARIES = ("omegaconf.", "pytorch_lightning.", "lightning.", "lightning_fabric.", "mmengine.", "mmcv.")
+IGNORED_NAMES = (
+    "typing.Any",
+    "collections.defaultdict",
+    *(f"builtins.{name}" for name in ("dict", "list", "int", "str")),
+)
+"""what stands beside the weights in training libraries' checkpoints; empty objects take its place"""
+CLASSIFIERS = ("new_fc", "fc", "cls_head.fc_cls")
+"""last layer: the original TSM code's, torchvision's, MMAction2's"""
+
+MMACTION2 = (
+    (r"\.conv\.net\.", ".conv."),  # the convolution behind a shift
+    (r"^(conv|(.*\.)conv)(\d)\.conv\.", r"\1\3."),
+    (r"^((.*\.)?)conv(\d)\.bn\.", r"\1bn\3."),
+    (r"\.downsample\.conv\.", ".downsample.0."),
+    (r"\.downsample\.bn\.", ".downsample.1."),
+)
+"""MMAction2's names -> torchvision's, as patterns for re.sub"""
+TSM_CODE = ((r"\.net\.", "."),)
+"""the original TSM code's names -> torchvision's"""
+LITE0 = (
+    (r"^_conv_stem\.", "stem_conv."),
+    (r"^_bn0\.", "stem_bn."),
+    (r"^_conv_head\.", "head_conv."),
+    (r"^_bn1\.", "head_bn."),
+    (r"^_fc\.", "fc."),
+    (r"^_blocks\.", "blocks."),
+    (r"\._(expand|depthwise|project)_conv\.", r".\1_conv."),
+    (r"\._bn0\.", ".expand_bn."),
+    (r"\._bn1\.", ".depthwise_bn."),
+    (r"\._bn2\.", ".project_bn."),
+)
+"""the published EfficientNet-Lite0 file's names -> ours"""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a network's frames went through while it was trained; None: the file does not tell."""
+
+    mean: tuple[float, float, float]
+    """per channel (R, G, B), of pixel values in 0..1"""
+    std: tuple[float, float, float]
+    resize_size: int | None = None
+    """the frame's shorter side before the centre crop, pixels"""
+    image_size: int | None = None
+    num_frames: int | None = None
+    bgr: bool = False
+    """the network wants its channels the other way round; its first convolution was turned when it was read"""
+
+    def of_clips(self, clip: ClipSpec) -> ClipSpec:
+        """The clips with these means and stds; sizes and frames stay."""
+        return replace(clip, mean=self.mean, std=self.std)
+
+
+IMAGENET = Preprocessing(IMAGENET_MEAN, IMAGENET_STD)
+
+
+@dataclass(frozen=True, eq=False)
+class WeightsFile:
+    """A weights file, read."""
+
+    path: Path
+    kind: str
+    """for people: whose names it has"""
+    entries: Mapping[str, Any]
+    """by our encoder's names; whatever else there is by its own"""
+    preprocessing: Preprocessing | None
+    """None: as the encoder's ImageNet weights have it"""
+    shift: str | None
+    """the temporal shift it was trained with, of `model.shift.SHIFTS`; None: the names do not tell"""
+
+    @property
+    def classifier(self) -> tuple[Tensor, Tensor] | None:
+        """Weight (classes, D) and bias (classes,) of the last layer, where there is one."""
+        for name in CLASSIFIERS:
+            weight, bias = self.entries.get(f"{name}.weight"), self.entries.get(f"{name}.bias")
+            if isinstance(weight, Tensor) and isinstance(bias, Tensor) and weight.dim() == 2:
+                return weight, bias
+        return None
+
+
+def read_weights(path: Path) -> WeightsFile:
+    """Read a file and bring its tensors under our names.
+
+    Raises:
+        InputError: an unknown suffix, a damaged file, one that would run code, one without entries by name, one that
+            holds a tensor twice, or settings that make no sense.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path}: unknown kind of weights file, expected {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    settings: Any = None
+    if path.suffix == ".safetensors":
+        raw, preprocessing, shift = _read_safetensors(path)
+        kind = "safetensors" if preprocessing is None else "an EgoChef checkpoint"
+    else:
+        content = _unpickle(path)
+        settings = content.get(SETTINGS) if isinstance(content, dict) else None
+        raw = _unwrap(content, path)
+        preprocessing, shift, kind = None, None, "a state dict in torchvision's or our names"
+    names = list(raw)
+    if any(".net." in name for name in names):
+        shift = "both"
+    spellings: tuple[tuple[str, str], ...] = ()
+    if any(re.search(r"^(_blocks|.*\._blocks)\.", name) for name in names):
+        spellings, kind = LITE0, "the published EfficientNet-Lite0"
+    elif any(name.endswith("conv1.conv.weight") for name in names):
+        spellings, kind = MMACTION2, f"MMAction2 ({'TSM' if shift else 'TSN'})"
+        preprocessing = IMAGENET
+    elif any("base_model." in name for name in names):
+        spellings, kind = TSM_CODE, f"the original TSM code ({'TSM' if shift else 'TSN'})"
+        preprocessing = IMAGENET
+    if shift is None and spellings in (MMACTION2, TSM_CODE):
+        shift = "none"
+    entries = _rename(raw, spellings, path)
+    if isinstance(settings, dict) and isinstance(settings.get("data"), dict):
+        preprocessing = _settings_of_epic(settings["data"], path)
+        kind = f"an EPIC-KITCHENS-100 baseline ({'TSM' if shift == 'both' else 'TSN'})"
+        first = entries.get("conv1.weight")
+        if preprocessing.bgr and isinstance(first, Tensor) and first.dim() == 4 and first.shape[1] == 3:
+            entries["conv1.weight"] = first.flip(1)  # for RGB
+    return WeightsFile(path, kind, entries, preprocessing, shift)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], Preprocessing | None, str | None]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            raw = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a whole safetensors file ({error}). Is it cut off? Take another copy.") from None
+    if "egochef" not in metadata:
+        return raw, None, None
+    header = header_in(path, metadata)
+    if "clip" not in header:  # the encoder of kept features
+        return raw, None, None
+    about = read_about(path, header)
+    clip = about.clip
+    found = Preprocessing(clip.mean, clip.std, clip.resize_size, clip.image_size, clip.num_frames)
+    return raw, found, about.model.shift
+
+
+def _unpickle(path: Path) -> Any:
+    try:
+        unsafe = get_unsafe_globals_in_checkpoint(path)
+        foreign = [name for name in unsafe if name.startswith(IGNORED_LIBRARIES) or name in IGNORED_NAMES]
+    except Exception:  # of a damaged file PyTorch raises nearly anything, of an old one ValueError
+        foreign = []
+    reasons = []
+    for stand_in in (_Ignored, OrderedDict) if foreign else (_Ignored,):  # the latter where they are dicts
+        try:
+            with safe_globals([(stand_in, name) for name in foreign]):
+                return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # its own advice is to load unsafely
+            asked = re.search(r"GLOBAL (\S+)", str(error)) if type(error).__name__ == "UnpicklingError" else None
+            reasons.append(
+                f"refused: it holds more than weights ({asked[1]}), and reading that would run code"
+                if asked
+                else "not a whole PyTorch weights file; it is cut off, or of another kind"
+            )
+    raise InputError(f"{path}: {reasons[0]}. Give a file that holds a state dict alone, or a .safetensors file.")
+
+
+class _Ignored:
+    """Stands where a file has an object of a training library, and does nothing."""
+
+    def __init__(self, *args: object):
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _unwrap(content: Any, path: Path) -> dict[str, Any]:
+    for wrapper in (*WRAPPERS, *WRAPPERS):  # one within the other, either way round
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"{path}: holds {type(content).__name__} data, expected a state dict (tensors by name)")
+    return {str(name): value for name, value in content.items()}
+
+
+def _rename(raw: Mapping[str, Any], spellings: tuple[tuple[str, str], ...], path: Path) -> dict[str, Any]:
+    """The same entries without wrappers' prefixes, in our spelling."""
+    renamed: dict[str, Any] = {}
+    for name, value in raw.items():
+        own = name
+        while (prefix := next((prefix for prefix in PREFIXES if own.startswith(prefix)), None)) is not None:
+            own = own.removeprefix(prefix)
+        for pattern, replacement in spellings:
+            own = re.sub(pattern, replacement, own)
+        if own in renamed:
+            raise InputError(f"{path}: holds {own} twice (once as {name}). Give a file with one encoder's weights.")
+        renamed[own] = value
+    return renamed
+
+
+def _settings_of_epic(data: Mapping[str, Any], path: Path) -> Preprocessing:
+    """From `data` of the official baselines' settings (configs/*.yaml of C1-Action-Recognition-TSN-TRN-TSM)."""
+    try:
+        given = data["preprocessing"]
+        scale = 1.0 if given.get("rescale", True) else 255.0  # pixel values went in as 0..255
+        bgr = bool(given.get("bgr", False))
+        mean, std = ([float(x) / scale for x in given[name]] for name in ("mean", "std"))
+        if len(mean) != 3 or len(std) != 3:
+            raise ValueError(f"{len(mean)} means and {len(std)} stds")
+        if bgr:
+            mean, std = mean[::-1], std[::-1]
+        return Preprocessing(
+            mean=(mean[0], mean[1], mean[2]),
+            std=(std[0], std[1], std[2]),
+            resize_size=int(data.get("test_augmentation", {}).get("rescale_size", given["scale_size"])),
+            image_size=int(given["input_size"]),
+            num_frames=int(data["frame_count"]),
+            bgr=bgr,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path}: its {SETTINGS} have data of another kind than the official baselines' ({error!r}). Give a file "
+            "that holds a state dict alone."
+        ) from None
