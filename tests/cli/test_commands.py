@@ -291,3 +291,41 @@ def test_convert_makes_a_checkpoint_that_evaluates(toy_root, tmp_path):
 
     table = load_scores(tmp_path / "scores" / "scores.npz")
     assert set(table.verb_output.argmax(1)) == {3} and set(table.noun_output.argmax(1)) == {1}
+
+
+def test_tune_on_people_held_out_and_score_with_it(toy_root, tmp_path):
+    runs = []
+    for seed in (0, 1):
+        out = tmp_path / f"run{seed}"
+        words = ("train", "--recipe", "toy", "--debug", "--num-frames", 4, "--data", toy_root, "--out", out)
+        done = egochef(*words, "--seed", seed, "--set", "held_out=P01", "max_train_segments=16")
+        assert done.returncode == 0, done.stderr
+        runs.append(out)
+    tuned = tmp_path / "tuned.json"
+    done = egochef("tune", "--checkpoint", *runs, "--data", toy_root, "--out", tuned)
+    assert done.returncode == 0, done.stderr
+    assert "prior strength" in done.stdout and "held-out segments" in done.stdout and "run1: weight 0." in done.stdout
+    kept = json.loads(tuned.read_text())
+    assert kept["participants"] == ["P01"] and sum(kept["weights"]) == pytest.approx(1, abs=1e-3)
+    kept["prior_strength"] = 0.5
+    tuned.write_text(json.dumps(kept))
+    done = egochef("evaluate", "--checkpoint", *runs, "--data", toy_root, "--tuned", tuned, "--out", tmp_path / "e")
+    assert done.returncode == 0, done.stderr
+    assert "tuned ensemble of 2" in done.stdout
+    from egochef.scoring.table import load_scores
+
+    assert load_scores(tmp_path / "e" / "scores.npz").action_id.shape[1] == 100
+    done = egochef("submit", "--checkpoint", *runs, "--data", toy_root, "--tuned", tuned, "--out", tmp_path / "z.zip")
+    assert done.returncode == 0 and "100 actions each" in done.stdout, done.stderr
+    scored = ("evaluate", "--checkpoint", *runs, "--data", toy_root, "--tuned", tuned)
+    fails(*scored, "--split", "train", message="counted on the labels of train, and train is to be scored with it")
+    fails(*scored[:2], runs[0], *scored[4:], message="1 members")
+    tuned.write_text(json.dumps(kept | {"prior_splits": ["train", "validation"]}))
+    fails(*scored, message="validation is to be scored with it: its score would be too good")
+    tuned.write_text("{}")
+    fails(*scored, message="not made by egochef tune")
+
+
+def test_tune_needs_people_held_out(run, toy_root, tmp_path):
+    words = ("tune", "--checkpoint", run, "--data", toy_root, "--out", tmp_path / "tuned.json")
+    fails(*words, message="nobody): expected some, and the same ones, to tune on. Train with --set held_out=P01,P02.")

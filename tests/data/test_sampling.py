@@ -123,3 +123,29 @@ def test_a_clip_needs_a_candidate_for_each_frame() -> None:
     with pytest.raises(InputError, match="num_frames is 64"):
         ClipSpec(num_frames=64)
     assert ClipSpec(num_frames=64, grid=Grid(min_frames=64)).num_frames == 64
+
+
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 999), st.floats(0.05, 1.0), st.floats(0.0, 0.9))
+def test_random_rates_and_lost_frames(num_candidates, num_frames, seed, min_span, drop):
+    rng = np.random.default_rng(seed)
+    places = jittered_places(num_candidates, num_frames, rng, min_span=min_span, drop=drop)
+    assert places.shape == (num_frames,) and (np.diff(places) >= 0).all()
+    assert places[0] >= 0 and places[-1] < num_candidates
+
+
+def test_spans_are_drawn_between_the_least_and_the_whole():
+    rng = np.random.default_rng(0)
+    draws = np.stack([jittered_places(10_000, 50, rng, min_span=0.4) for _ in range(500)])
+    spans = (draws[:, -1] - draws[:, 0]) / 10_000
+    assert 0.35 < spans.min() < 0.45 and 0.66 < spans.mean() < 0.72 and spans.max() > 0.95
+    starts = draws[:, 0] / 10_000
+    assert starts.min() < 0.05 and starts.max() > 0.45, "and lie anywhere"
+
+
+def test_a_lost_frame_shows_the_one_before():
+    whole = jittered_places(1_000, 200, np.random.default_rng(4))
+    lossy = jittered_places(1_000, 200, np.random.default_rng(4), drop=0.3)
+    assert lossy[0] == whole[0]
+    lost = lossy != whole
+    assert 30 < lost.sum() < 90
+    assert (lossy[lost] == lossy[np.flatnonzero(lost) - 1]).all()

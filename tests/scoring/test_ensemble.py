@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scoring_helpers import random_table, random_truth, slow_probs
 
 from egochef.errors import InputError
+from egochef.scoring.actions import top_actions, with_actions
 from egochef.scoring.ensemble import ensemble
 from egochef.scoring.metrics import evaluate
 from egochef.scoring.table import log_probs, take_rows
@@ -85,13 +86,19 @@ def test_what_cannot_be_averaged_is_refused():
         ensemble([table, take_rows(table, slice(0, 5))], names=names)
     with pytest.raises(InputError, match=r"table 2 .*1 too many \(P05_01_5\)"):
         ensemble([take_rows(table, slice(0, 5)), table])
-    with_actions = random_table(rng, num_actions=2)
-    with pytest.raises(InputError, match=r"a.npz has an action field and b.npz has none"):
-        ensemble([with_actions, table], names=names)
-    with pytest.raises(InputError, match=r"b.npz has an action field and a.npz has none"):
-        ensemble([table, with_actions], names=names)
     with pytest.raises(InputError, match="1 names for 2 tables"):
         ensemble([table, table], names=["a"])
+
+
+def test_a_member_without_actions_gets_those_of_the_official_rule():
+    rng = np.random.default_rng(0)
+    plain, jointly = random_table(rng), random_table(rng, num_actions=20)
+    ids, scores = top_actions(plain)
+    both = ensemble([plain, jointly], [2, 1])
+    same = ensemble([replace(plain, action_id=ids, action_output=scores), jointly], [2, 1])
+    assert np.array_equal(both.action_id, same.action_id) and np.array_equal(both.action_output, same.action_output)
+    assert np.array_equal(both.verb_output, same.verb_output)
+    assert with_actions(jointly) is jointly
 
 
 @pytest.mark.parametrize("weights", [[1], [1, 2, 3], [1, 0], [1, -1], [1, np.nan], [np.inf, 1]])

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from egochef.errors import InputError
 from egochef.recipes import frames16, frames32, toy
-from egochef.training.sources import find_micro_batch, plan_epoch
+from egochef.training.sources import find_micro_batch, plan_epoch, shares_of
 
 CPU = torch.device("cpu")
 
@@ -81,3 +82,30 @@ def test_micro_batches_divide_the_batch_evenly():
     assert find_micro_batch(fixed, CPU, torch.float32) >= find_micro_batch(frames16(), CPU, torch.float32)
     given_micro = dataclasses.replace(frames16(), micro_batch=7)
     assert find_micro_batch(given_micro, CPU, torch.float32) == 7
+
+
+def test_balance_draws_rare_classes_as_often():
+    verb, noun = np.array([0] * 90 + [1] * 10), np.array([0] * 90 + [1] * 10)
+    assert shares_of(verb, noun, 0.0) is None
+    for balance, share in ((1.0, 0.5), (0.5, 10 * 10**-0.5 / (90 * 90**-0.5 + 10 * 10**-0.5))):
+        shares = shares_of(verb, noun, balance)
+        assert shares.sum() == pytest.approx(1) and shares[90:].sum() == pytest.approx(share)
+        drawn = np.concatenate(
+            [
+                [
+                    index
+                    for step in plan_epoch(100, 10, 5, 0, epoch, shares=shares)
+                    for m in step
+                    for *_, index in m.keys
+                ]
+                for epoch in range(1, 40)
+            ]
+        )
+        assert (drawn >= 90).mean() == pytest.approx(share, abs=0.03)
+    mixed = shares_of(np.array([0, 0, 0, 0, 1]), np.array([0, 0, 0, 1, 1]), 1.0)
+    assert mixed[0] < mixed[3] < mixed[4], "a common verb with a rare noun lies between"
+    plans = [plan_epoch(100, 10, 5, 0, 3, shares=shares, rank=rank, num_ranks=2) for rank in (0, 1)]
+    alone = plan_epoch(100, 10, 5, 0, 3, shares=shares)
+    assert [m.keys for step in alone for m in step] == [
+        m.keys for steps in zip(*plans, strict=True) for step in steps for m in step
+    ]

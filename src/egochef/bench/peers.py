@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from egochef.bench.ways import MissingError
 from egochef.clip import ClipSpec
-from egochef.model.recogniser import Logits, Recogniser
+from egochef.model.recogniser import Logits, ModelConfig, Recogniser
 from egochef.recipes import frames16, frames32
 from egochef.taxonomy import Taxonomy
 from egochef.training.config import TrainConfig, with_encoder
@@ -58,11 +58,25 @@ class Peer(nn.Module):
         """`run`: how the network is asked; gives (B, 397)."""
         super().__init__()
         self.network, self._run = network, run
-        self.encoder = nn.Identity()  # it has no part that sees single frames
+        self.encoder = _NoEncoder()
+        self.config, self.joint_head = ModelConfig(), None
 
     def forward(self, frames: Tensor) -> Logits:
         verb, noun = self._run(self.network, frames).split((NUM_VERBS, NUM_NOUNS), dim=1)  # (B, 397)
         return Logits(verb, noun)
+
+    def recognise(self, frames: Tensor) -> tuple[Logits, None]:
+        """As `forward`: there is no joint head."""
+        return self(frames), None
+
+
+class _NoEncoder(nn.Identity):
+    """A peer has no part that sees single frames."""
+
+    shift = "none"
+
+    def stages(self) -> list[list[nn.Module]]:
+        return []
 
 
 # Ours

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from egochef.data.annotations import Segment
     from egochef.scoring.table import ScoreTable
+    from egochef.scoring.tuning import Tuned
 
 
 PIPE_WIDTH = 200
@@ -48,7 +49,15 @@ def add_models(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="saved scores; several are an ensemble",
     )
-    parser.add_argument("--views", type=int, default=1, metavar="N", help="clips a segment, averaged (default: 1)")
+    parser.add_argument(
+        "--views", type=int, metavar="N", help="clips a segment, averaged (default: as a checkpoint tells, mostly 1)"
+    )
+
+
+def add_tuned(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tuned", type=Path, metavar="FILE", help="combine as `egochef tune` found: weights, and a prior from training"
+    )
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -108,6 +117,29 @@ def make_console() -> "Console":
     return console
 
 
+def read_tuned(args: argparse.Namespace, split: str) -> "Tuned | None":
+    """What --tuned names, before any work is done; None without it.
+
+    Raises:
+        InputError: no tuning, or a prior that has seen the split.
+    """
+    from egochef.data.annotations import open_data_folder
+    from egochef.deploy.backends import origin_of
+    from egochef.inference.scoring import prior_of
+    from egochef.records import read_about
+    from egochef.scoring.tuning import Tuned, Tuning
+
+    if args.tuned is None:
+        return None
+    tuning = read_about(args.tuned, Tuning, "egochef tune")
+    if not tuning.prior_strength:
+        return Tuned(tuning, None)
+    seen = {each for path in args.checkpoint or () for each in origin_of(path).train_on}
+    prior = prior_of(open_data_folder(args.data), tuple(dict.fromkeys((*tuning.prior_splits, *sorted(seen)))))
+    prior.check(split)
+    return Tuned(tuning, prior)
+
+
 def read_tables(args: argparse.Namespace, split: str) -> "tuple[list[str], list[ScoreTable], tuple[Segment, ...]]":
     """What --checkpoint or --scores names, as (names, tables of the split, the split's segments).
 
@@ -115,7 +147,7 @@ def read_tables(args: argparse.Namespace, split: str) -> "tuple[list[str], list[
         InputError: neither was given, or anything about files, data and classes that does not fit.
     """
     from egochef.data.annotations import open_data_folder, read_split
-    from egochef.deploy.backends import load_scorer
+    from egochef.deploy.backends import load_scorer, views_of
     from egochef.errors import InputError
     from egochef.inference.scoring import score_split
     from egochef.scoring.table import load_scores
@@ -129,5 +161,9 @@ def read_tables(args: argparse.Namespace, split: str) -> "tuple[list[str], list[
         tables = [load_scores(path) for path in paths]
     else:
         engines = [load_scorer(path, device=args.device, precision=args.precision) for path in paths]
-        tables = [score_split(engine, folder, split, segments, num_views=args.views) for engine in engines]
+        views = [args.views if args.views is not None else views_of(path) for path in paths]
+        tables = [
+            score_split(engine, folder, split, segments, num_views=num_views)
+            for engine, num_views in zip(engines, views, strict=True)
+        ]
     return [str(path) for path in paths], tables, segments

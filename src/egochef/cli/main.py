@@ -24,6 +24,7 @@ COMMANDS = (
     "convert",
     "models",
     "runs",
+    "tune",
     "evaluate",
     "report",
     "explore",

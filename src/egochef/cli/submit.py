@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from egochef.cli.common import add_data, add_device, add_models, read_tables
+from egochef.cli.common import add_data, add_device, add_models, add_tuned, read_tables, read_tuned
 
 if TYPE_CHECKING:
     from egochef.scoring.submission import SLS, SubmissionSummary
@@ -15,6 +15,7 @@ EXAMPLE = "egochef submit --checkpoint outputs/run16 outputs/run32 --data EPIC-K
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_models(parser)
+    add_tuned(parser)
     add_data(parser)
     parser.add_argument("--split", default="test", help="train, validation or test (default: test)")
     default = Path("outputs", "submissions", "ensemble_submission.zip")
@@ -36,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from egochef.data.annotations import open_data_folder, read_split
     from egochef.errors import InputError
-    from egochef.scoring.ensemble import ensemble
     from egochef.scoring.submission import check_submission, write_submission
+    from egochef.scoring.tuning import combine
 
     folder = open_data_folder(args.data, args.participants)
     if folder.participants:
@@ -47,8 +48,9 @@ def run(args: argparse.Namespace) -> int:
     path = args.check
     if path is None:
         sls = find_sls(args)
+        tuned = read_tuned(args, args.split)
         names, tables, _ = read_tables(args, args.split)
-        scores = ensemble(tables, names=names) if len(tables) > 1 else tables[0]
+        scores = combine(tables, names, tuned)
         path = args.out
         write_submission(path, scores, sls, ids, with_actions=not args.no_actions)
     summary = check_submission(path, ids, taxonomy.num_verbs, taxonomy.num_nouns)

@@ -57,6 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE:PX:FRAMES",
         help="smaller clips at first: 0.5:128:8 is 8 frames of 128 px up to half of the epochs; several in their order",
     )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any fields of the config: model.joint=true augment.mixup_alpha=0.2 held_out=P01,P02",
+    )
     parser.add_argument("--ema", type=float, metavar="D", help="judge and keep a moving average of the weights: 0.999")
     parser.add_argument("--compile", action="store_true", default=None, help="torch.compile of the encoder")
     parser.add_argument(
@@ -196,7 +204,7 @@ def build_config(args: argparse.Namespace) -> "TrainConfig":
     import dataclasses
 
     from egochef.recipes import find_recipe
-    from egochef.training.config import Phase, debug, load_config, with_encoder, with_init, with_num_frames
+    from egochef.training.config import Phase, debug, load_config, set_fields, with_encoder, with_init, with_num_frames
 
     config = find_recipe(args.recipe) if args.recipe else load_config(args.config)
     if args.encoder:
@@ -225,6 +233,7 @@ def build_config(args: argparse.Namespace) -> "TrainConfig":
         speed=dataclasses.replace(config.speed, **_given(speed)),
         **_given(top),
     )
+    config = set_fields(config, args.set)
     return debug(config) if args.debug else config
 
 

@@ -124,7 +124,13 @@ class ClipDataset(Dataset[Sample]):
         rng = np.random.default_rng([self.seed, epoch, position])
         failures: list[tuple[str, str]] = []
         for _ in range(MAX_REPLACEMENTS):
-            places = jittered_places(self.frames.num_candidates(index), spec.num_frames, rng)
+            places = jittered_places(
+                self.frames.num_candidates(index),
+                spec.num_frames,
+                rng,
+                min_span=self.augment.min_span,
+                drop=self.augment.drop_frames,
+            )
             try:
                 cropped = self.frames.read(index, places, random_cut(self.augment, rng))
             except FrameError as error:
@@ -163,9 +169,10 @@ def collate(samples: "list[Sample | InputError]") -> Batch | InputError:
     )
 
 
-def epoch_order(num_segments: int, seed: int, epoch: int) -> np.ndarray:
-    """A permutation of 0..num_segments-1 from (seed, epoch) alone."""
-    return np.random.default_rng([seed, epoch]).permutation(num_segments)
+def epoch_order(num_segments: int, seed: int, epoch: int, shares: np.ndarray | None = None) -> np.ndarray:
+    """A permutation of 0..num_segments-1 from (seed, epoch) alone, or as many draws by the chances `shares` (S,)."""
+    rng = np.random.default_rng([seed, epoch])
+    return rng.permutation(num_segments) if shares is None else rng.choice(num_segments, num_segments, p=shares)
 
 
 def split_evenly(keys: list[Key], size: int) -> list[list[Key]]:

@@ -68,8 +68,15 @@ def view_places(num_candidates: int, num_frames: int, num_views: int) -> np.ndar
     return _places_in_bins(num_candidates, num_frames, fractions[:, None])
 
 
-def jittered_places(num_candidates: int, num_frames: int, rng: np.random.Generator) -> np.ndarray:
+def jittered_places(
+    num_candidates: int, num_frames: int, rng: np.random.Generator, *, min_span: float = 1.0, drop: float = 0.0
+) -> np.ndarray:
     """A random candidate in each bin, uniform over the bin: what training looks at.
+
+    Args:
+        min_span: the bins lie in a random part of the segment, whose share of it is drawn from this to 1: frames follow
+            each other at a random rate.
+        drop: probability that a frame is lost, and the one before it stands in its place, as with a camera.
 
     Returns:
         (T,) int64 places among the candidates, rising.
@@ -77,14 +84,26 @@ def jittered_places(num_candidates: int, num_frames: int, rng: np.random.Generat
     Raises:
         InputError: no candidates or frames.
     """
-    return _places_in_bins(num_candidates, num_frames, rng.random(max(num_frames, 0)))
+    fractions = rng.random(max(num_frames, 0))
+    start, span = 0.0, 1.0
+    if min_span < 1:
+        span = rng.uniform(min_span, 1)
+        start = rng.uniform(0, 1 - span)
+    places = _places_in_bins(num_candidates, num_frames, fractions, start, span)
+    if drop:
+        is_lost = rng.random(num_frames) < drop
+        is_lost[0] = False
+        places = places[np.maximum.accumulate(np.where(is_lost, 0, np.arange(num_frames)))]
+    return places
 
 
-def _places_in_bins(num_candidates: int, num_frames: int, fractions: np.ndarray) -> np.ndarray:
-    """Places at fractions in [0, 1), (T,) or (V, 1), of the T bins: (T,) or (V, T)."""
+def _places_in_bins(
+    num_candidates: int, num_frames: int, fractions: np.ndarray, start: float = 0.0, span: float = 1.0
+) -> np.ndarray:
+    """Places at fractions in [0, 1), (T,) or (V, 1), of T bins in a part of the segment: (T,) or (V, T)."""
     if num_candidates < 1:
         raise InputError(f"num_candidates is {num_candidates}, expected at least 1")
     if num_frames < 1:
         raise InputError(f"num_frames is {num_frames}, expected at least 1")
-    moments = (np.arange(num_frames) + fractions) / num_frames  # in [0, 1) of the segment
+    moments = start + span * (np.arange(num_frames) + fractions) / num_frames  # in [0, 1) of the segment
     return np.minimum((moments * num_candidates).astype(np.int64), num_candidates - 1)

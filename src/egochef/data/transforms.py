@@ -45,6 +45,13 @@ class Augment:
     """probability of taking all colour away"""
     cutmix_alpha: float = 1.0
     """of the Beta distribution that CutMix draws its area from; 0 turns it off"""
+    mixup_alpha: float = 0.0
+    """of the Beta distribution that Mixup draws a clip's share from, of pictures or kept features; 0 turns it off. With
+    CutMix on as well, each micro-batch draws one of the two"""
+    min_span: float = 1.0
+    """share of the segment that a clip's frames lie in at least: they follow each other at a random rate"""
+    drop_frames: float = 0.0
+    """probability that a frame is lost and the one before it is shown again"""
 
     def __post_init__(self) -> None:
         low, high = self.crop_scale
@@ -57,8 +64,13 @@ class Augment:
                 raise InputError(f"augment.{name} is {getattr(self, name)}, expected 0 to 1")
         if not 0 <= self.hue <= 0.5:
             raise InputError(f"augment.hue is {self.hue}, expected 0 to 0.5")
-        if self.cutmix_alpha < 0:
-            raise InputError(f"augment.cutmix_alpha is {self.cutmix_alpha}, expected 0 or more")
+        for name in ("cutmix_alpha", "mixup_alpha"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"augment.{name} is {getattr(self, name)}, expected 0 or more")
+        if not 0 < self.min_span <= 1:
+            raise InputError(f"augment.min_span is {self.min_span}, expected more than 0 and at most 1")
+        if not 0 <= self.drop_frames < 1:
+            raise InputError(f"augment.drop_frames is {self.drop_frames}, expected 0 to below 1")
 
 
 Cut = Callable[[int, int], tuple[int, int, int, int]]

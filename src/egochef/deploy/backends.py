@@ -141,6 +141,11 @@ def origin_of(checkpoint: Path) -> Checkpoint | ExportAbout:
     return read_export(checkpoint if checkpoint.exists() else encoder)
 
 
+def views_of(checkpoint: Path) -> int:
+    """Clips a segment that a checkpoint is to be scored with; an exported file does not tell, and has one."""
+    return 1 if checkpoint.suffix in EXPORTED else read_checkpoint(checkpoint_file(checkpoint)).num_views
+
+
 def onnx_pair(checkpoint: Path) -> tuple[Path, Path]:
     """Encoder and head of a checkpoint as ONNX in float32, from the cache folder; written and checked if not there yet.
 

@@ -26,9 +26,16 @@ class ClipEngine(Protocol):
     name: str
     """for people: what runs it, where and in which precision"""
 
+    action_ids: tuple[int, ...] = ()
+    """verb * 1000 + noun of the actions that it scores by themselves; none without a joint head"""
+
     def clip_logits(self, frames: Tensor) -> Logits:
         """Cropped frames (B, T, S, S, 3) uint8 -> logits (B, V) and (B, N), float32."""
         raise NotImplementedError
+
+    def clip_actions(self, frames: Tensor) -> tuple[Logits, Tensor | None]:
+        """As `clip_logits`, and action logits (B, A), float32; None without `action_ids`."""
+        return self.clip_logits(frames), None
 
 
 @runtime_checkable
@@ -63,6 +70,14 @@ class Engine(ClipEngine, Protocol):
     def clip_logits(self, frames: Tensor) -> Logits:
         """Cropped frames (B, T, S, S, 3) uint8 -> logits (B, V) and (B, N), float32."""
         return self.classify(self.encode(frames))
+
+    def classify_actions(self, features: Tensor) -> tuple[Logits, Tensor | None]:
+        """As `classify`, and action logits (B, A), float32; None without `action_ids`."""
+        return self.classify(features), None
+
+    def clip_actions(self, frames: Tensor) -> tuple[Logits, Tensor | None]:
+        """As `clip_logits`, and action logits (B, A), float32; None without `action_ids`."""
+        return self.classify_actions(self.encode(frames))
 
 
 def as_logits(probs: Tensor) -> Tensor:

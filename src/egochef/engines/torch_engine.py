@@ -56,7 +56,7 @@ class TorchEngine(Engine):
         if compiled:
             self.encoder = torch.compile(self.encoder)  # type: ignore[assignment]  # a module that is called alike
         self.clip, self.taxonomy, self.device, self.dtype = clip, taxonomy, device, dtype
-        self.shift = recogniser.encoder.shift
+        self.shift, self.action_ids = recogniser.encoder.shift, recogniser.config.action_ids
         self.name = f"torch {device} {DTYPE_NAMES[dtype]}" + (" compiled" if compiled else "")
 
     @torch.inference_mode()
@@ -83,9 +83,14 @@ class TorchEngine(Engine):
     @torch.inference_mode()
     def classify(self, features: Tensor) -> Logits:
         """Features (B, T, D) -> logits (B, V) and (B, N), float32. The small part: always computed in float32."""
+        return self.classify_actions(features)[0]
+
+    @torch.inference_mode()
+    def classify_actions(self, features: Tensor) -> tuple[Logits, Tensor | None]:
+        """As `engines.engine.Engine` has it."""
         self.recogniser.eval()
-        verb, noun = self.recogniser.classify(features.to(self.device).float())
-        return Logits(verb.float(), noun.float())
+        (verb, noun), action = self.recogniser.classify_actions(features.to(self.device).float())
+        return Logits(verb.float(), noun.float()), None if action is None else action.float()
 
     def recognise(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Verb probabilities (V,) and noun probabilities (N,) of one clip.

@@ -70,7 +70,7 @@ class FeatureSpec:
     """splits whose labels the encoder has seen; empty: it has the weights that it started from"""
     clip: ClipSpec
     augment: Augment
-    """of the training views; without CutMix, which mixes pictures of a batch"""
+    """of the training views; without CutMix and Mixup, which mix the clips of a batch"""
     seed: int
     """of times and pictures of the training views"""
     precision: str
@@ -81,8 +81,8 @@ class FeatureSpec:
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise InputError(f"features are kept as {self.dtype!r}, expected one of {', '.join(DTYPES)}")
-        if self.augment.cutmix_alpha:
-            raise InputError("augment.cutmix_alpha is not 0: CutMix mixes pictures, kept features have none")
+        if self.augment.cutmix_alpha or self.augment.mixup_alpha:
+            raise InputError("augment.cutmix_alpha or mixup_alpha is not 0: features are kept of each clip alone")
 
 
 @dataclass(frozen=True)

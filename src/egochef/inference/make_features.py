@@ -90,14 +90,14 @@ def feature_spec(
     initial_weights: str,
     encoder_trained_on: tuple[str, ...] = (),
 ) -> FeatureSpec:
-    """The spec of features that an engine makes; CutMix is left out of the augmentation."""
+    """The spec of features that an engine makes; what mixes clips is left out of the augmentation."""
     return FeatureSpec(
         encoder=engine.recogniser.config.encoder,
         encoder_sha256=weights_sha256(engine.recogniser.encoder),
         initial_weights=initial_weights,
         encoder_trained_on=encoder_trained_on,
         clip=engine.clip,
-        augment=replace(augment, cutmix_alpha=0.0),
+        augment=replace(augment, cutmix_alpha=0.0, mixup_alpha=0.0),
         seed=seed,
         precision=PRECISION_NAMES[engine.dtype],
         dtype=dtype,

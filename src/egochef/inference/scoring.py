@@ -12,17 +12,21 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from egochef.data.annotations import DataFolder, Segment
+from egochef.data.annotations import DataFolder, Segment, read_split
 from egochef.data.dataset import Batch, Batches, ClipDataset, Key, make_loader, split_evenly
 from egochef.data.frames import Frames, open_frames
 from egochef.engines.engine import ClipEngine, Engine
 from egochef.engines.torch_engine import TorchEngine
 from egochef.errors import InputError
 from egochef.inference.features import Features, is_features
+from egochef.model.recogniser import Logits
 from egochef.ranks import Ranks
 from egochef.runtime import num_cpus
+from egochef.scoring.actions import keep_best
 from egochef.scoring.metrics import Truth
+from egochef.scoring.prior import Prior
 from egochef.scoring.table import ScoreTable
+from egochef.taxonomy import Taxonomy
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +53,28 @@ def truth_of(folder: DataFolder, split: str, segments: tuple[Segment, ...]) -> T
         tail_nouns=folder.tail_nouns,
         unseen=np.array([segment.participant_id in unseen for segment in segments]),
     )
+
+
+def prior_of(folder: DataFolder, splits: tuple[str, ...], *, without: tuple[str, ...] = ()) -> Prior:
+    """What goes together in labelled splits.
+
+    Args:
+        without: participants whose segments are left out.
+
+    Raises:
+        InputError: a split has no labels.
+    """
+    verbs: list[int] = []
+    nouns: list[int] = []
+    for split in splits:
+        if not folder.labelled(split):
+            raise InputError(f"the {split} split has no labels, so no prior can be counted on it: expected train")
+        for segment in read_split(folder, split):
+            if segment.participant_id not in without:
+                assert segment.verb is not None and segment.noun is not None
+                verbs.append(segment.verb)
+                nouns.append(segment.noun)
+    return Prior.count(verbs, nouns, folder.taxonomy.num_verbs, folder.taxonomy.num_nouns, splits)
 
 
 def read_batches(
@@ -104,18 +130,13 @@ def score_segments(
         InputError: a score that is not finite.
     """
     taxonomy = engine.taxonomy
-    verb = np.zeros((len(segments), taxonomy.num_verbs))
-    noun = np.zeros((len(segments), taxonomy.num_nouns))
+    sums = _Sums(len(segments), taxonomy, engine.action_ids)
     dataset = ClipDataset(segments, frames, engine.clip, num_views=num_views)
     ranks = ranks or Ranks()
     keys: list[Key] = [(0, position, position) for position in range(ranks.rank, len(dataset), ranks.num_ranks)]
     for batch in read_batches(engine, dataset, keys, num_workers=num_workers, title=title):
-        logits = engine.clip_logits(batch.frames)
-        places = batch.segment.numpy()
-        np.add.at(verb, places, logits.verb.softmax(1).double().cpu().numpy() / num_views)
-        np.add.at(noun, places, logits.noun.softmax(1).double().cpu().numpy() / num_views)
-    verb, noun = (ranks.sum(torch.from_numpy(probs)).numpy() for probs in (verb, noun))  # 0 where another rank's
-    return _table(segments, verb, noun)
+        sums.add(batch.segment.numpy(), *engine.clip_actions(batch.frames), share=1 / num_views)
+    return sums.table(segments, ranks)
 
 
 def score_features(
@@ -127,15 +148,11 @@ def score_features(
         InputError: features are damaged, or a score is not finite.
     """
     ranks = ranks or Ranks()
-    verb = np.zeros((len(segments), engine.taxonomy.num_verbs))
-    noun = np.zeros((len(segments), engine.taxonomy.num_nouns))
+    sums = _Sums(len(segments), engine.taxonomy, engine.action_ids)
     groups = np.array_split(np.arange(len(segments)), -(-len(segments) // CLASSIFY_CLIPS))
     for places in groups[ranks.rank :: ranks.num_ranks]:
-        logits = engine.classify(features.read(np.zeros_like(places), places))
-        verb[places] = logits.verb.softmax(1).double().cpu().numpy()
-        noun[places] = logits.noun.softmax(1).double().cpu().numpy()
-    verb, noun = (ranks.sum(torch.from_numpy(probs)).numpy() for probs in (verb, noun))  # 0 where another rank's
-    return _table(segments, verb, noun)
+        sums.add(places, *engine.classify_actions(features.read(np.zeros_like(places), places)))
+    return sums.table(segments, ranks)
 
 
 def score_split(
@@ -174,18 +191,40 @@ def default_workers(device: torch.device, num_batches: int) -> int:
     return min(wanted, 16, num_batches) if num_batches > 4 else 0
 
 
-def _table(segments: tuple[Segment, ...], verb: np.ndarray, noun: np.ndarray) -> ScoreTable:
-    for kind, probs in (("verb", verb), ("noun", noun)):
-        bad = np.flatnonzero(~np.isfinite(probs).all(axis=1))
-        if len(bad):
-            name = segments[bad[0]].narration_id
-            raise InputError(
-                f"{len(bad)} segments have {kind} scores that are not finite, the first is {name}; try --precision fp32"
-            )
-    tiny = np.finfo(np.float32).tiny
-    return ScoreTable(
-        narration_id=np.array([segment.narration_id for segment in segments]),
-        verb_output=np.log(np.maximum(verb, tiny)).astype(np.float32),
-        noun_output=np.log(np.maximum(noun, tiny)).astype(np.float32),
-        kind="logits",
-    )
+class _Sums:
+    """Probabilities of segments, summed over their views, of verbs, nouns and a joint head's actions."""
+
+    def __init__(self, num_segments: int, taxonomy: Taxonomy, action_ids: tuple[int, ...]):
+        self.action_ids = action_ids
+        sizes = {"verb": taxonomy.num_verbs, "noun": taxonomy.num_nouns, "action": len(action_ids)}
+        self.probs = {kind: np.zeros((num_segments, size)) for kind, size in sizes.items() if size}
+
+    def add(self, places: np.ndarray, logits: Logits, action: Tensor | None, *, share: float = 1.0) -> None:
+        """Add clips' probabilities, of the segments at places (B,), times `share`."""
+        scores = {"verb": logits.verb, "noun": logits.noun}
+        if action is not None:
+            scores["action"] = action
+        for kind, each in scores.items():
+            np.add.at(self.probs[kind], places, each.softmax(1).double().cpu().numpy() * share)
+
+    def table(self, segments: tuple[Segment, ...], ranks: Ranks) -> ScoreTable:
+        """Log-probabilities of all segments; each rank has summed some of them, and gets the whole table.
+
+        Raises:
+            InputError: a score that is not finite.
+        """
+        tiny = np.finfo(np.float32).tiny
+        logs = {}
+        for kind, summed in self.probs.items():
+            probs = ranks.sum(torch.from_numpy(summed)).numpy()  # 0 where another rank's
+            bad = np.flatnonzero(~np.isfinite(probs).all(axis=1))
+            if len(bad):
+                name = segments[bad[0]].narration_id
+                raise InputError(
+                    f"{len(bad)} segments have {kind} scores that are not finite, the first is {name}; "
+                    "try --precision fp32"
+                )
+            logs[kind] = np.log(np.maximum(probs, tiny)).astype(np.float32)
+        ids = np.array([segment.narration_id for segment in segments])
+        table = ScoreTable(ids, logs["verb"], logs["noun"], "logits")
+        return keep_best(table, self.action_ids, logs["action"]) if "action" in logs else table

@@ -38,6 +38,10 @@ class Checkpoint:
     """what the encoder started from: `imagenet`, `none`, or a file's name; the SLS pretraining level follows"""
     train_on: tuple[str, ...] = ("train",)
     """splits whose labels were seen; the SLS data level follows"""
+    held_out: tuple[str, ...] = ()
+    """participants of those splits whose labels were not seen"""
+    num_views: int = 1
+    """clips a segment that are scored and averaged, unless told otherwise"""
     scores: dict[str, float] = field(default_factory=dict)
     """metrics on the validation split when it was saved"""
 
@@ -77,6 +81,8 @@ def save_checkpoint(path: Path, recogniser: Recogniser, about: Checkpoint) -> No
         "recipe": about.recipe,
         "initial_weights": about.initial_weights,
         "train_on": about.train_on,
+        "held_out": about.held_out,
+        "num_views": about.num_views,
         "scores": about.scores,
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in recogniser.state_dict().items()}
@@ -135,6 +141,8 @@ def read_about(path: Path, header: dict[str, Any]) -> Checkpoint:
             recipe=str(header["recipe"]),
             initial_weights=str(header["initial_weights"]),
             train_on=tuple(header["train_on"]),
+            held_out=tuple(header.get("held_out", ())),  # older ones have neither
+            num_views=int(header.get("num_views", 1)),
             scores=dict(header["scores"]),
         )
     except (KeyError, TypeError) as error:

@@ -5,13 +5,16 @@ In: normalised frames (B, T, 3, H, W). Out: `Logits`. The seam in the middle is 
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from egochef.errors import InputError
 from egochef.model.encoders import ENCODERS, build_encoder, freeze_batchnorm
+from egochef.model.joint import JointHead
 from egochef.model.temporal import POOLINGS, TEMPORAL_MODELS, build_temporal
+from egochef.taxonomy import ACTION_BASE
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,10 @@ class ModelConfig:
     """before the verb and noun heads"""
     num_verbs: int = 97
     num_nouns: int = 300
+    joint: bool = False
+    """a third head tells actions apart, pairs of verb and noun; verb and noun scores are its sums"""
+    action_ids: tuple[int, ...] = ()
+    """verb * 1000 + noun of the actions that a joint head knows, rising: those to learn from; found by training"""
     frozen_batchnorm: bool = True
     """statistics and affine of the encoder's BatchNorm stay as loaded; only right under pretrained weights"""
 
@@ -54,6 +61,17 @@ class ModelConfig:
         for name in ("temporal_dropout", "head_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"model.{name} is {getattr(self, name)}, expected at least 0 and below 1")
+        if self.action_ids and not self.joint:
+            raise InputError("model.action_ids are a joint head's, and model.joint is false")
+        if any(b <= a for a, b in pairwise(self.action_ids)):
+            raise InputError("model.action_ids must rise")
+        for action_id in self.action_ids:
+            verb, noun = divmod(action_id, ACTION_BASE)
+            if not (0 <= verb < self.num_verbs and noun < self.num_nouns):
+                raise InputError(
+                    f"model.action_ids holds {action_id}, expected verb * {ACTION_BASE} + noun of {self.num_verbs} "
+                    f"verbs and {self.num_nouns} nouns"
+                )
         if self.causal and self.temporal != "tcn":
             raise InputError(f"model.causal with temporal model {self.temporal!r}: only tcn can be causal")
 
@@ -94,6 +112,7 @@ class Recogniser(nn.Module):
         self.dropout = nn.Dropout(config.head_dropout)
         self.verb_head = nn.Linear(self.temporal.num_outputs, config.num_verbs)
         self.noun_head = nn.Linear(self.temporal.num_outputs, config.num_nouns)
+        self.joint_head = JointHead(self.temporal.num_outputs, config) if config.joint else None
 
     def encode(self, frames: Tensor) -> Tensor:
         """Normalised frames (B, T, 3, H, W) -> features (B, T, D)."""
@@ -101,12 +120,24 @@ class Recogniser(nn.Module):
 
     def classify(self, features: Tensor) -> Logits:
         """Features (B, T, D) -> logits; T need not be the T of training."""
+        return self.classify_actions(features)[0]
+
+    def classify_actions(self, features: Tensor) -> tuple[Logits, Tensor | None]:
+        """Features (B, T, D) -> logits, and those of the joint head's actions (B, A), None without one."""
         clip = self.dropout(self.temporal(features))  # (B, E)
-        return Logits(self.verb_head(clip), self.noun_head(clip))
+        verb, noun = self.verb_head(clip), self.noun_head(clip)
+        if self.joint_head is None:
+            return Logits(verb, noun), None
+        action = self.joint_head(clip, verb, noun)  # (B, A)
+        return Logits(*self.joint_head.marginals(action)), action
 
     def forward(self, frames: Tensor) -> Logits:
         """Normalised frames (B, T, 3, H, W) -> logits."""
         return self.classify(self.encode(frames))
+
+    def recognise(self, frames: Tensor) -> tuple[Logits, Tensor | None]:
+        """As `forward`, and the joint head's logits (B, A), None without one."""
+        return self.classify_actions(self.encode(frames))
 
 
 def encode_frames(encoder: nn.Module, frames: Tensor) -> Tensor:

@@ -8,6 +8,9 @@ Equal scores: of two classes the one with the higher id comes first, as in a rev
 actions the one with the better verb. So the best action is always the best verb with the best noun.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from egochef.scoring.table import ScoreTable, log_probs, to_log_probs
@@ -43,6 +46,39 @@ def top_actions(table: ScoreTable, num_actions: int = NUM_ACTIONS) -> tuple[np.n
     order = np.argsort(-pairs, axis=1, kind="stable")[:, :num_actions]
     ids = verbs[:, i] * ACTION_BASE + nouns[:, j]  # (S, pairs)
     return _take(ids, order), _take(pairs, order)
+
+
+def with_actions(table: ScoreTable) -> ScoreTable:
+    """The table with an action field: its own, or that of the official rule."""
+    if table.action_id is not None:
+        return table
+    ids, scores = top_actions(table)
+    return replace(table, action_id=ids, action_output=np.exp(scores) if table.kind == "probs" else scores)
+
+
+def keep_best(
+    table: ScoreTable, action_ids: Sequence[int], action_output: np.ndarray, num_actions: int = NUM_ACTIONS
+) -> ScoreTable:
+    """The table with an action field: the best of actions that a model scored by themselves.
+
+    Where it scored fewer than `num_actions`, those that follow best from verb and noun fill the list, behind them all.
+
+    Args:
+        action_ids: (A,) verb * 1000 + noun.
+        action_output: (S, A) scores of the table's kind.
+    """
+    order = np.argsort(-action_output, axis=1, kind="stable")[:, :num_actions]
+    ids, scores = np.asarray(action_ids)[order], _take(action_output, order)
+    if (lacking := num_actions - ids.shape[1]) > 0 and lacking <= table.num_verbs * table.num_nouns - ids.shape[1]:
+        others, other_scores = top_actions(table, min(num_actions, table.num_verbs * table.num_nouns))
+        is_known = np.isin(others, action_ids)
+        other_scores = np.where(is_known, -np.inf, other_scores)
+        order = np.argsort(-other_scores, axis=1, kind="stable")[:, :lacking]
+        more_ids, more = _take(others, order), _take(other_scores, order)
+        least = scores.min(axis=1, keepdims=True)
+        ids = np.concatenate([ids, more_ids], axis=1)
+        scores = np.concatenate([scores, np.minimum(more - more.max(axis=1, keepdims=True) + least, least) - 1], axis=1)
+    return replace(table, action_id=ids, action_output=scores)
 
 
 def best_of(table: ScoreTable, num: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

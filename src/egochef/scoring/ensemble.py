@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from egochef.errors import InputError
+from egochef.scoring.actions import with_actions
 from egochef.scoring.table import ScoreTable, align, log_probs, to_log_probs
 
 
@@ -17,16 +18,15 @@ def ensemble(
 ) -> ScoreTable:
     """The weighted mean of the tables' probabilities, aligned by narration id, in the first table's order.
 
-    Action fields are averaged too if every table has one: an action that a table does not list counts as 0
-    there, and as many of the best are kept as the longest list has.
+    Action fields are averaged too where a table has one; one without gets that of the official rule. An action that a
+    table does not list counts as 0 there, and as many of the best are kept as the longest list has.
 
     Args:
         weights: one positive number per table, equal if not given; only their ratios matter.
         names: what to call the tables in errors, such as their files.
 
     Raises:
-        InputError: no table, other segments or classes than the first's, a mix with and without action
-            fields, wrong weights.
+        InputError: no table, other segments or classes than the first's, wrong weights.
     """
     if not tables:
         raise InputError("an ensemble needs at least one table of scores")
@@ -35,6 +35,8 @@ def ensemble(
         raise InputError(f"{len(names)} names for {len(tables)} tables of scores, expected one each")
     log_weights = _log_weights(weights, len(tables))
     tables = [_fitted(table, tables[0], name, names[0]) for table, name in zip(tables, names, strict=True)]
+    if any(table.action_id is not None for table in tables):
+        tables = [with_actions(table) for table in tables]
     verbs, nouns = zip(*(log_probs(table) for table in tables), strict=True)
     action_id, action_output = _mean_actions(tables, log_weights) if tables[0].action_id is not None else (None, None)
     return ScoreTable(
@@ -61,9 +63,6 @@ def _fitted(table: ScoreTable, first: ScoreTable, name: str, first_name: str) ->
             f"{name} has {sizes[0]} verbs and {sizes[1]} nouns, {first_name} {expected[0]} and {expected[1]}:"
             " an ensemble's members must know the same classes"
         )
-    if (table.action_id is None) != (first.action_id is None):
-        having, lacking = (first_name, name) if table.action_id is None else (name, first_name)
-        raise InputError(f"{having} has an action field and {lacking} has none: members must all have one or none")
     return align(table, first.narration_id, name=f"{name} (against {first_name})")
 
 

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from egochef.clip import ClipSpec
 from egochef.data.annotations import SPLIT_FILES
@@ -13,7 +15,7 @@ from egochef.inference.features import ENCODER_FILE, FeaturesAbout
 from egochef.model.encoders import ENCODERS
 from egochef.model.recogniser import ModelConfig
 from egochef.model.weights_files import read_weights
-from egochef.records import from_dict
+from egochef.records import from_dict, to_dict
 from egochef.runtime import PRECISIONS
 
 
@@ -78,6 +80,22 @@ class TrainConfig:
     weight_decay: float = 1e-4
     """on matrices and kernels, not on biases and norms"""
     label_smoothing: float = 0.1
+    balance: float = 0.0
+    """segments are drawn with chances by this power of how rare their verb and noun are: 0 takes each once an epoch, 1
+    draws all classes about equally often"""
+    logit_adjustment: float = 0.0
+    """so many times the logarithm of a class's share of the training set is added to its logit in the loss (Menon et
+    al. 2021, arXiv:2007.07314), so that rare classes need not overcome it; 1 aims at balanced accuracy"""
+    teacher: str = ""
+    """file of scores of the training segments (`egochef evaluate --split train`) that the model learns from too"""
+    teacher_weight: float = 0.5
+    """share of the teacher's probabilities in the loss, the rest is the labels' (Hinton et al. 2015, 1503.02531)"""
+    layer_decay: float = 1.0
+    """learning rate of each stage of the encoder over that of the stage behind it; what follows has the whole"""
+    held_out: tuple[str, ...] = ()
+    """participants whose training segments are not learned from, to tune by them (`egochef tune`)"""
+    num_views: int = 1
+    """clips a segment whose scores are averaged when it is judged; kept in the checkpoint"""
     warmup_epochs: float = 3.0
     """linear from 0 to `lr`; then a cosine to 0 at the last epoch"""
     max_grad_norm: float = 10.0
@@ -122,6 +140,7 @@ class TrainConfig:
             "max_train_segments",
             "max_validation_segments",
             "keep",
+            "num_views",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -134,6 +153,14 @@ class TrainConfig:
             raise InputError(f"lr is {self.lr}, expected more than 0 and less than 1")
         if not 0 <= self.label_smoothing < 1:
             raise InputError(f"label_smoothing is {self.label_smoothing}, expected 0 to below 1")
+        if not 0 <= self.balance <= 1 or not self.logit_adjustment >= 0:
+            raise InputError(
+                f"balance {self.balance}, expected 0 to 1; logit_adjustment {self.logit_adjustment}, expected 0 or more"
+            )
+        if not 0 < self.teacher_weight <= 1:
+            raise InputError(f"teacher_weight is {self.teacher_weight}, expected more than 0 and at most 1")
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(f"layer_decay is {self.layer_decay}, expected more than 0 and at most 1")
         if not self.max_grad_norm > 0:
             raise InputError(f"max_grad_norm is {self.max_grad_norm}, expected more than 0")
         if not 0 <= self.ema_decay < 1:
@@ -243,7 +270,7 @@ def with_features(config: TrainConfig, root: Path, about: FeaturesAbout) -> Trai
         config,
         model=dataclasses.replace(config.model, encoder=spec.encoder, frozen_batchnorm=True),
         clip=spec.clip,
-        augment=spec.augment,
+        augment=dataclasses.replace(spec.augment, mixup_alpha=config.augment.mixup_alpha),
         init="imagenet" if untouched else str(root / ENCODER_FILE),
         feature_views=about.num_views,
         frozen_encoder=False,
@@ -274,3 +301,38 @@ def load_config(path: Path) -> TrainConfig:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable config.json ({error})") from None
     return from_dict(TrainConfig, value, str(path))
+
+
+def set_fields(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
+    """Change fields by name.
+
+    Args:
+        settings: such as `model.joint=true`, `augment.mixup_alpha=0.2`, `held_out=P01,P02`: values as in config.json,
+            texts without quotes, several of them with commas.
+
+    Raises:
+        InputError: a field that does not exist, or a value that is not one of its; names both.
+    """
+    values = to_dict(config)
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        *path, last = name.split(".")
+        where: Any = values
+        for part in path:
+            where = where.get(part) if isinstance(where, dict) else None
+        if not equals or not isinstance(where, dict) or last not in where or isinstance(where[last], dict):
+            fields = ", ".join(where) if isinstance(where, dict) else ", ".join(values)
+            raise InputError(f"--set {setting}: expected NAME=VALUE with a field of the config: {fields}")
+        if isinstance(where[last], tuple) and not text.startswith("["):
+            where[last] = [_parsed(each) for each in text.split(",") if each]
+        else:
+            where[last] = _parsed(text)
+    return from_dict(TrainConfig, values, "--set")
+
+
+def _parsed(text: str) -> Any:
+    """A JSON value; what is none is a text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

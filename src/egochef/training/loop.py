@@ -158,6 +158,7 @@ def _one_step(run: Run, progress: Progress, micros: Generator[MicroBatch]) -> tu
         "loss": result.loss,
         "verb_loss": result.verb_loss,
         "noun_loss": result.noun_loss,
+        **({} if result.action_loss is None else {"action_loss": result.action_loss}),
         "grad_norm": result.grad_norm,
         "num_clips": num_clips,
         "skipped": int(result.skipped),

@@ -40,8 +40,10 @@ from egochef.runtime import num_cpus, pick_device, pick_dtype, seed_torch
 from egochef.scoring.metrics import Truth
 from egochef.scoring.table import ScoreTable
 from egochef.stopping import StopSignals
+from egochef.taxonomy import ACTION_BASE
 from egochef.training.card import describe_start
 from egochef.training.config import TrainConfig, with_features
+from egochef.training.guide import make_guide, pairs_of
 from egochef.training.runfiles import RunLog, add_session, keep_config, locked, refuse_others, start_run
 from egochef.training.sources import FeatureSource, VideoSource, find_micro_batch, num_steps
 from egochef.training.state import Progress, load_state, newest_whole, read_progress, save_state
@@ -152,7 +154,8 @@ def begin_run(
         config = replace(config, num_workers=max(1, num_cpus() // ranks.launch.local_ranks))
     folder = open_data_folder(data, config.participants)
     config, kept, segments, held_out, sources = _open_data(config, folder)
-    recogniser = _build_recogniser(config, folder, kept)
+    recogniser = _build_recogniser(config, folder, kept, segments)
+    guide = make_guide(config, recogniser.config, segments, device)
     name: str | None = None
     if ranks.is_first:
         refuse_others(out)
@@ -172,7 +175,7 @@ def begin_run(
             make_features(engine, folder, out / FEATURES, spec, *sources, num_views=views, num_workers=workers)
         ranks.from_first(True)  # the others wait here
         sources = None
-    learner = Learner(engine, config, ranks)
+    learner = Learner(engine, config, ranks, guide)
     source: VideoSource | FeatureSource
     if sources:
         source, validation = _from_pictures(config, folder, device, ranks, *sources)
@@ -237,7 +240,7 @@ def _open_data(
     if kept:
         config = with_features(config, folder.root, kept)
     segments = tuple(segment for split in config.train_on for segment in read_split(folder, split))
-    segments = spread(segments, config.max_train_segments)
+    segments = spread(_without(segments, config.held_out), config.max_train_segments)
     held_out = () if "validation" in config.train_on else read_split(folder, "validation")
     held_out = spread(held_out, config.max_validation_segments)
     sources: tuple[Source, Source | None] | None = None
@@ -252,11 +255,31 @@ def _open_data(
     return config, kept, segments, held_out, sources
 
 
-def _build_recogniser(config: TrainConfig, folder: DataFolder, kept: FeaturesAbout | None) -> Recogniser:
+def _without(segments: tuple[Segment, ...], participants: tuple[str, ...]) -> tuple[Segment, ...]:
+    """The segments of all others."""
+    there = {segment.participant_id for segment in segments}
+    if missing := sorted(set(participants) - there):
+        raise InputError(
+            f"held_out: {', '.join(missing)} have no segments to learn from, expected some of "
+            f"{', '.join(sorted(there))}"
+        )
+    if there and there <= set(participants):
+        raise InputError("held_out: all participants are held out, and nobody's segments are left to learn from")
+    return tuple(segment for segment in segments if segment.participant_id not in participants)
+
+
+def _build_recogniser(
+    config: TrainConfig, folder: DataFolder, kept: FeaturesAbout | None, segments: tuple[Segment, ...]
+) -> Recogniser:
     """Random weights from the seed, the encoder's from what the config starts from, or as kept features have it."""
     taxonomy = folder.taxonomy
+    model = replace(config.model, num_verbs=taxonomy.num_verbs, num_nouns=taxonomy.num_nouns)
+    if model.joint:
+        model = replace(
+            model, action_ids=tuple(sorted({verb * ACTION_BASE + noun for verb, noun in pairs_of(segments)}))
+        )
     seed_torch(config.seed)
-    recogniser = Recogniser(replace(config.model, num_verbs=taxonomy.num_verbs, num_nouns=taxonomy.num_nouns))
+    recogniser = Recogniser(model)
     if kept:
         load_encoder(folder.root, recogniser.encoder, kept.spec)
         log.info("encoder %s, clips and augmentation as in %s", config.model.encoder, folder.root)
@@ -276,7 +299,16 @@ def _about(config: TrainConfig, recogniser: Recogniser, folder: DataFolder, kept
         start = kept.spec.initial_weights
         seen |= set(kept.spec.encoder_trained_on)
     train_on = tuple(split for split in SPLIT_FILES if split in seen)
-    return Checkpoint(recogniser.config, config.clip, folder.taxonomy, config.recipe, start, train_on)
+    return Checkpoint(
+        recogniser.config,
+        config.clip,
+        folder.taxonomy,
+        config.recipe,
+        start,
+        train_on,
+        config.held_out,
+        config.num_views,
+    )
 
 
 def _build_engine(config: TrainConfig, recogniser: Recogniser, about: Checkpoint, device: torch.device) -> TorchEngine:
@@ -299,7 +331,9 @@ def _from_pictures(
         return source, None
 
     def score(engine: TorchEngine) -> ScoreTable:
-        return score_segments(engine, *to_judge, num_workers=config.num_workers, ranks=ranks)
+        return score_segments(
+            engine, *to_judge, num_views=config.num_views, num_workers=config.num_workers, ranks=ranks
+        )
 
     return source, Validation(truth_of(folder, "validation", to_judge[0]), score)
 

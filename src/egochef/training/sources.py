@@ -84,18 +84,21 @@ def plan_epoch(
     first_step: int = 0,
     rank: int = 0,
     num_ranks: int = 1,
+    shares: np.ndarray | None = None,
 ) -> list[list[Planned]]:
     """An epoch's steps of this rank's micro-batches, from `first_step` (counted from 0) on.
 
     A set smaller than one batch is one step. A step's clips are cut into the fewest micro-batches of at most
     `micro_batch` clips, as equal as can be, whose number the ranks divide among them.
 
+    Args:
+        shares: (S,) chances by which segments are drawn; None: each comes once.
+
     Raises:
         InputError: the ranks cannot share the clips of a step out.
     """
-    keys: list[Key] = [
-        (epoch, position, int(index)) for position, index in enumerate(epoch_order(num_segments, seed, epoch))
-    ]
+    order = epoch_order(num_segments, seed, epoch, shares)
+    keys: list[Key] = [(epoch, position, int(index)) for position, index in enumerate(order)]
     plan = []
     for step in split_evenly(keys, batch_size)[first_step : num_steps(num_segments, batch_size)]:
         if len(step) < num_ranks:
@@ -118,6 +121,18 @@ def plan_epoch(
     return plan
 
 
+def shares_of(verb: np.ndarray, noun: np.ndarray, balance: float) -> np.ndarray | None:
+    """Each segment's chance (S,) to be drawn, by its classes (S,): the mean rarity of the two to the `balance`.
+
+    None where each is to come once. The geometric mean is taken, so that a rare verb with a common noun lies between.
+    """
+    if balance == 0:
+        return None
+    counts = [np.bincount(each)[each] for each in (verb, noun)]  # (S,) of each segment's class
+    weights = (counts[0] * counts[1]) ** (-balance / 2)
+    return weights / weights.sum()
+
+
 class VideoSource:
     """Clips from pictures, read by worker processes."""
 
@@ -133,6 +148,7 @@ class VideoSource:
         self.config, self.device, self.rank, self.num_ranks = config, device, rank, num_ranks
         self.num_segments = len(dataset)
         self.narration_id = dataset.narration_id
+        self.shares = shares_of(dataset.verb, dataset.noun, config.balance)
         self.failures = FailureCount()
         self.batches = Batches([])
         workers = config.num_workers
@@ -183,6 +199,7 @@ class FeatureSource:
         self.features, self.config, self.device, self.rank, self.num_ranks = features, config, device, rank, num_ranks
         self.num_segments = features.num_segments
         self.narration_id = narration_id
+        self.shares = shares_of(features.verb[0].numpy(), features.noun[0].numpy(), config.balance)
 
     def epoch(self, epoch: int, first_step: int, micro_batch: int) -> Generator[MicroBatch]:
         """The epoch's micro-batches from a step on. The next one is read while the device works.
@@ -229,6 +246,7 @@ def _plan_of(source: VideoSource | FeatureSource, epoch: int, first_step: int, m
         first_step=first_step,
         rank=source.rank,
         num_ranks=source.num_ranks,
+        shares=source.shares,
     )
     return [planned for step in steps for planned in step]
 

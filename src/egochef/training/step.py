@@ -30,7 +30,7 @@ from egochef.model.recogniser import Logits, Recogniser, encode_frames
 from egochef.ranks import Ranks
 from egochef.runtime import mixed_precision, seed_torch
 from egochef.training.config import TrainConfig
-from egochef.training.objective import cutmix, recognition_loss
+from egochef.training.objective import Guide, Mix, mix_clips, recognition_loss
 from egochef.training.sources import MicroBatch
 from egochef.training.state import Parts
 
@@ -107,9 +107,11 @@ class StepResult:
     """What a step came to."""
 
     loss: float
-    """mean over the step's clips; `verb_loss + noun_loss`"""
+    """mean over the step's clips; the sum of those of verb, noun and action"""
     verb_loss: float
     noun_loss: float
+    action_loss: float | None
+    """None without a joint head"""
     grad_norm: float
     """before it was scaled down"""
     skipped: bool
@@ -131,14 +133,14 @@ class _TrainedPart(nn.Module):
         self._dtype, self._device, self._fixed = engine.dtype, engine.device, encoder_is_fixed
         self._engine = (engine,)  # in a tuple: its folded encoder is no part of what is trained
 
-    def forward(self, inputs: Tensor, from_features: bool) -> Logits:
-        """Normalised frames (B, T, 3, S, S), or features (B, T, D) -> logits."""
+    def forward(self, inputs: Tensor, from_features: bool) -> tuple[Logits, Tensor | None]:
+        """Normalised frames (B, T, 3, S, S), or features (B, T, D) -> logits, and those of a joint head."""
         if from_features:
-            return self.recogniser.classify(inputs)
+            return self.recogniser.classify_actions(inputs)
         if self._fixed:
-            return self.recogniser.classify(_encode_fixed(self._engine[0], inputs))
+            return self.recogniser.classify_actions(_encode_fixed(self._engine[0], inputs))
         with mixed_precision(self._device, self._dtype):
-            return self.recogniser(inputs)
+            return self.recogniser.recognise(inputs)
 
 
 @torch.no_grad()
@@ -152,12 +154,20 @@ def _encode_fixed(engine: TorchEngine, inputs: Tensor) -> Tensor:
 class Learner:
     """A recogniser that is being trained: its optimiser, gradient scaler and moving average, on one rank or several."""
 
-    def __init__(self, engine: TorchEngine, config: TrainConfig, ranks: Ranks | None = None):
+    def __init__(
+        self, engine: TorchEngine, config: TrainConfig, ranks: Ranks | None = None, guide: Guide | None = None
+    ):
         """
+        Args:
+            guide: what the loss knows of the training set, where the config asks for it.
+
         Raises:
             InputError: the encoder has fewer stages than are to be frozen.
         """
         self.engine, self.config, self.ranks = engine, config, ranks or Ranks()
+        self.guide = guide or Guide()
+        assert self.guide.teacher or not config.teacher
+        assert self.guide.log_prior or not config.logit_adjustment
         recogniser = engine.recogniser
         if config.encoder_is_fixed:
             recogniser.encoder.requires_grad_(False)
@@ -215,7 +225,7 @@ class Learner:
             InputError: one of several ranks ran out of memory in the step's last backward pass.
         """
         self.engine.recogniser.train()
-        sums = torch.zeros(3, device=self.engine.device)
+        sums = torch.zeros(4, device=self.engine.device)
         segments: list[np.ndarray] = []
         failures: list[tuple[str, str]] = []
         no_room, ended = False, False
@@ -237,13 +247,14 @@ class Learner:
             process_is_lost = self.ranks.any(LOST_ONEDNN in room.why)
             raise OutOfMemoryError(room.why or "out of memory on another rank", process_is_lost=process_is_lost)
         with timer.part("optimiser"):
-            loss, verb_loss, noun_loss = self.ranks.sum(sums).tolist()
+            loss, verb_loss, noun_loss, action_loss = self.ranks.sum(sums).tolist()
             grad_norm, updated = self._update(loss, step, lr)
         not_finite = not math.isfinite(loss) or not (math.isfinite(grad_norm) or self.scaler.is_enabled())
         return StepResult(
             loss,
             verb_loss,
             noun_loss,
+            action_loss if self.engine.action_ids else None,
             grad_norm,
             skipped=not updated,
             not_finite=not_finite,
@@ -252,7 +263,7 @@ class Learner:
         )
 
     def _accumulate(self, micro: MicroBatch, step: int, sums: Tensor, timer: StepTimer) -> _Room:
-        """Add a micro-batch's gradients, and to `sums` its (loss, verb loss, noun loss) as shares of its step's.
+        """Add a micro-batch's gradients, and to `sums` its losses (all, verb, noun, action) as shares of its step's.
 
         Returns whether the device had room, on all ranks where it is the step's last; what went wrong, on this one.
         """
@@ -280,26 +291,36 @@ class Learner:
         config = self.config
         from_features = micro.inputs.dtype != torch.uint8
         with timer.part("copy"):
-            inputs, partner, own_share = micro.inputs, torch.arange(len(micro.verb)), 1.0
-            if not from_features:
-                inputs = to_input(inputs, self.engine.clip, micro.colour)
-                rng = np.random.default_rng([config.seed, step, micro.number, 1])
-                partner, own_share = cutmix(inputs, config.augment.cutmix_alpha, rng)
-            partner = partner.to(self.engine.device)
+            inputs = micro.inputs if from_features else to_input(micro.inputs, self.engine.clip, micro.colour)
+            rng = np.random.default_rng([config.seed, step, micro.number, 1])
+            partner, own_share = mix_clips(inputs, config.augment, rng)
+            mix = Mix(partner.to(self.engine.device), own_share)
         with timer.part("forward"):
             seed_torch(config.seed, step, micro.number)  # dropout's
-            logits = self._whole(inputs, from_features)
-            verb_loss, noun_loss = recognition_loss(
-                logits, micro.verb, micro.noun, partner, own_share, config.label_smoothing
+            logits, action = self._whole(inputs, from_features)
+            targets = {"verb": micro.verb, "noun": micro.noun}
+            if joint := self.engine.recogniser.joint_head:
+                targets["action"] = joint.places(micro.verb, micro.noun)
+            losses = recognition_loss(
+                logits,
+                action,
+                targets,
+                mix,
+                label_smoothing=config.label_smoothing,
+                guide=self.guide,
+                teacher_weight=config.teacher_weight,
+                segment=micro.segment,
             )
-            loss = verb_loss + noun_loss
-            sums += torch.stack([loss, verb_loss, noun_loss]).detach().float() * micro.step_share
-            return loss * micro.step_share * self.ranks.num_ranks
+            parts = [losses.total, losses.verb, losses.noun, losses.total.new_zeros(())]
+            if losses.action is not None:
+                parts[3] = losses.action
+            sums += torch.stack(parts).detach().float() * micro.step_share
+            return losses.total * micro.step_share * self.ranks.num_ranks
 
     def _update(self, loss: float, step: int, lr: float) -> tuple[float, bool]:
         """Change the weights, if loss and gradients are finite. Returns the gradients' norm, and whether it did."""
         for group in self.optimiser.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["lr_scale"]
         self.scaler.unscale_(self.optimiser)
         trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
         norm = nn.utils.clip_grad_norm_(trained, self.config.max_grad_norm).item()
@@ -360,13 +381,26 @@ def _give_back_reserves() -> None:
         trim(0)
 
 
-def make_optimiser(recogniser: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW over what is to be trained; weight decay on matrices and kernels only."""
+def make_optimiser(recogniser: Recogniser, config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
+    """AdamW over what is to be trained: weight decay on matrices and kernels only, learning rates by `layer_decay`.
+
+    A group's `lr_scale` is what its learning rate is a multiple of.
+    """
+    stages = recogniser.encoder.stages()
+    scale_of = {
+        id(parameter): config.layer_decay ** (len(stages) - number)
+        for number, stage in enumerate(stages)
+        for module in stage
+        for parameter in module.parameters()
+    }
     trained = [parameter for parameter in recogniser.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = []
+    for scale in sorted({scale_of.get(id(parameter), 1.0) for parameter in trained}, reverse=True):
+        alike = [parameter for parameter in trained if scale_of.get(id(parameter), 1.0) == scale]
+        groups += [
+            {"params": [p for p in alike if p.ndim > 1], "weight_decay": config.weight_decay, "lr_scale": scale},
+            {"params": [p for p in alike if p.ndim <= 1], "weight_decay": 0.0, "lr_scale": scale},
+        ]
     fused = config.speed.fused
     if fused is None:
         fused = device.type in ("cuda", "cpu")

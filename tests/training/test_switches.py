@@ -1,0 +1,218 @@
+"""The switches of training, each and all together: what they change, and that a run with them goes on bit for bit."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import HEADS, TINY, assert_same_run, steps
+
+from egochef.data.annotations import open_data_folder, read_split
+from egochef.data.transforms import Augment
+from egochef.engines.torch_engine import load
+from egochef.errors import InputError, Stopped
+from egochef.inference.scoring import score_split, truth_of
+from egochef.model.checkpoint import load_checkpoint
+from egochef.model.recogniser import ModelConfig, Recogniser
+from egochef.scoring.actions import top_actions
+from egochef.scoring.metrics import evaluate
+from egochef.scoring.table import ScoreTable, save_scores, take_rows
+from egochef.training import loop
+from egochef.training.config import TrainConfig, load_config, set_fields
+from egochef.training.loop import train
+from egochef.training.step import make_optimiser
+
+ALL = dataclasses.replace(
+    TINY,
+    model=ModelConfig("efficientnet_lite0_tsm", temporal="bigru", hidden_size=8, joint=True),
+    augment=Augment(mixup_alpha=0.2, min_span=0.5, drop_frames=0.2),
+    balance=0.5,
+    logit_adjustment=0.5,
+    layer_decay=0.8,
+    ema_decay=0.9,
+    num_views=2,
+    epochs=3,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(toy_root):
+    return open_data_folder(toy_root)
+
+
+@pytest.fixture(scope="module")
+def teacher(folder, tmp_path_factory):
+    """Scores of all training segments that are sure of the first class."""
+    ids = np.array([segment.narration_id for segment in read_split(folder, "train")])
+    verb, noun = np.zeros((len(ids), 97), np.float32), np.zeros((len(ids), 300), np.float32)
+    verb[:, 0] = noun[:, 0] = 20
+    path = tmp_path_factory.mktemp("teacher") / "scores.npz"
+    save_scores(path, ScoreTable(ids, verb, noun, "logits"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def straight(toy_root, teacher, tmp_path_factory):
+    run = tmp_path_factory.mktemp("all") / "run"
+    train(dataclasses.replace(ALL, teacher=str(teacher)), toy_root, run)
+    return run
+
+
+def test_all_together_go_on_bit_for_bit(straight, toy_root, teacher, tmp_path, monkeypatch):
+    run, real, config = tmp_path / "run", loop._one_step, dataclasses.replace(ALL, teacher=str(teacher))
+
+    def stopping(it, progress, micros):
+        result = real(it, progress, micros)
+        if result[0].step in (2, 3):
+            it.stop.received = "a test"
+        return result
+
+    monkeypatch.setattr(loop, "_one_step", stopping)
+    for _ in range(2):
+        with pytest.raises(Stopped):
+            train(config, toy_root, run, resume=True)
+    monkeypatch.setattr(loop, "_one_step", real)
+    assert train(config, toy_root, run, resume=True).finished
+    assert_same_run(run, straight)
+
+
+def test_what_a_run_with_all_of_them_leaves(straight, folder):
+    recogniser, about = load_checkpoint(straight)
+    learned = read_split(folder, "train")
+    pairs = {segment.verb * 1000 + segment.noun for segment in learned}
+    assert set(about.model.action_ids) <= pairs and len(about.model.action_ids) > 3
+    assert load_config(straight / "config.json").model.action_ids == (), "the config asks, the data answers"
+    assert about.num_views == 2
+    lines = steps(straight)
+    for line in lines:
+        assert line["loss"] == pytest.approx(line["verb_loss"] + line["noun_loss"] + line["action_loss"], abs=1e-4)
+    assert recogniser.joint_head.own.weight.abs().max() > 0
+
+
+def test_a_joint_heads_actions_are_scored_as_given(straight, folder):
+    engine, segments = load(straight, device="cpu", precision="fp32"), read_split(folder, "validation")
+    table = score_split(engine, folder, "validation", segments, num_views=2)
+    known = len(engine.action_ids)
+    assert table.action_id.shape == (len(segments), 100)
+    assert set(table.action_id[:, :known].ravel()) == set(engine.action_ids), "the known ones come first"
+    assert (np.diff(table.action_output, axis=1) <= 1e-6).all()
+    probs = np.exp(table.action_output[:, :known].astype(np.float64))
+    assert probs.sum(1) == pytest.approx(np.ones(len(segments)), abs=1e-4)
+    verbs = np.exp(table.verb_output.astype(np.float64))
+    for row in range(len(segments)):
+        sums = np.bincount(table.action_id[row, :known] // 1000, probs[row], minlength=97)
+        assert np.abs(sums - verbs[row]).max() < 1e-5
+    metrics = evaluate(table, truth_of(folder, "validation", segments))
+    right = top_actions(table, 1)[0][:, 0] == [each.verb * 1000 + each.noun for each in segments]
+    assert metrics["all_action_accuracy_at_1"] == pytest.approx(100 * right.mean())
+
+
+def test_heads_learn_jointly_from_kept_features_with_mixup(toy_root, tmp_path):
+    model = dataclasses.replace(HEADS.model, joint=True)
+    config = dataclasses.replace(HEADS, model=model, augment=Augment(cutmix_alpha=0.0, mixup_alpha=0.5))
+    run = tmp_path / "run"
+    assert train(config, toy_root, run).finished
+    plain = tmp_path / "plain"
+    train(dataclasses.replace(config, augment=Augment(cutmix_alpha=0.0)), toy_root, plain)
+    losses = [[line["loss"] for line in steps(each)] for each in (run, plain)]
+    assert losses[0] != losses[1]
+
+
+def test_a_teacher_pulls_towards_what_it_says(toy_root, teacher, tmp_path):
+    """It says the same of all segments, which is learned at once; labels are not."""
+    config = dataclasses.replace(HEADS, epochs=60, patience=60, lr=2e-2)
+    train(config, toy_root, tmp_path / "labels")
+    train(dataclasses.replace(config, teacher=str(teacher), teacher_weight=1.0), toy_root, tmp_path / "teacher")
+    ends = [steps(tmp_path / name)[-1]["loss"] for name in ("labels", "teacher")]
+    assert ends[1] < 0.2 < 0.5 < ends[0]
+
+
+def test_a_teacher_that_lacks_segments_or_knows_other_classes(toy_root, teacher, tmp_path):
+    from egochef.scoring.table import load_scores
+
+    whole = load_scores(teacher)
+    save_scores(tmp_path / "few.npz", take_rows(whole, slice(0, 5)))
+    few = dataclasses.replace(HEADS, teacher=str(tmp_path / "few.npz"), max_train_segments=None)
+    with pytest.raises(InputError, match=r"few\.npz: the teacher lacks \d+ of \d+ training segments, the first is P"):
+        train(few, toy_root, tmp_path / "run")
+    other = ScoreTable(whole.narration_id, whole.verb_output[:, :90], whole.noun_output, "logits")
+    save_scores(tmp_path / "other.npz", other)
+    with pytest.raises(InputError, match="knows 90 verbs and 300 nouns, this model 97 and 300"):
+        train(dataclasses.replace(HEADS, teacher=str(tmp_path / "other.npz")), toy_root, tmp_path / "run")
+    with pytest.raises(InputError, match="no such file"):
+        train(dataclasses.replace(HEADS, teacher="nowhere.npz"), toy_root, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_participants_held_out_are_not_learned_from(toy_root, tmp_path, folder):
+    there = sorted({segment.participant_id for segment in read_split(folder, "train")})
+    config = dataclasses.replace(HEADS, held_out=(there[0],), max_train_segments=None, epochs=1)
+    train(config, toy_root, tmp_path / "run")
+    about = load_checkpoint(tmp_path / "run")[1]
+    assert about.held_out == (there[0],)
+    num_others = sum(segment.participant_id != there[0] for segment in read_split(folder, "train"))
+    assert sum(line["num_clips"] for line in steps(tmp_path / "run")) == num_others // 4 * 4
+    with pytest.raises(InputError, match="P99 have no segments to learn from, expected some of P"):
+        train(dataclasses.replace(config, held_out=("P99",)), toy_root, tmp_path / "other")
+    with pytest.raises(InputError, match="nobody's segments are left"):
+        train(dataclasses.replace(config, held_out=tuple(there)), toy_root, tmp_path / "other")
+
+
+def test_layers_have_learning_rates_of_their_own():
+    recogniser = Recogniser(dataclasses.replace(TINY.model, num_verbs=5, num_nouns=7))
+    config = dataclasses.replace(TINY, layer_decay=0.5)
+    optimiser = make_optimiser(recogniser, config, torch.device("cpu"))
+    scale_of = {id(p): group["lr_scale"] for group in optimiser.param_groups for p in group["params"]}
+    assert set(scale_of) == {id(p) for p in recogniser.parameters() if p.requires_grad}
+    stages = recogniser.encoder.stages()
+    for number, stage in enumerate(stages):
+        found = {scale_of[id(p)] for part in stage for p in part.parameters() if p.requires_grad}
+        assert found <= {0.5 ** (len(stages) - number)}
+    assert {scale_of[id(p)] for p in recogniser.temporal.parameters()} == {1.0}
+    decays = {(p.ndim > 1, group["weight_decay"] > 0) for group in optimiser.param_groups for p in group["params"]}
+    assert decays == {(True, True), (False, False)}
+    plain = make_optimiser(recogniser, TINY, torch.device("cpu"))
+    assert [group["lr_scale"] for group in plain.param_groups] == [1.0, 1.0]
+
+
+def test_any_field_is_set_by_name():
+    config = set_fields(
+        TrainConfig(),
+        ["model.joint=true", "augment.mixup_alpha=0.2", "held_out=P01,P02", "teacher=a/b.npz", "epochs=3", "balance=1"],
+    )
+    assert config.model.joint and config.augment.mixup_alpha == 0.2 and config.held_out == ("P01", "P02")
+    assert (config.teacher, config.epochs, config.balance) == ("a/b.npz", 3, 1.0)
+    assert set_fields(config, ["held_out="]).held_out == () and set_fields(config, []) == config
+    assert set_fields(config, ["clip.mean=[0.5,0.5,0.5]"]).clip.mean == (0.5, 0.5, 0.5)
+    for setting, message in (
+        ("model.joit=true", "--set model.joit=true: expected NAME=VALUE with a field of the config: encoder, temporal"),
+        ("joint", "expected NAME=VALUE"),
+        ("model=3", "expected NAME=VALUE with a field of the config: recipe, model"),
+        ("a.b.c=3", "expected NAME=VALUE"),
+        ("epochs=many", "--set: epochs is 'many', expected int"),
+        ("balance=2", "balance 2.0, expected 0 to 1"),
+    ):
+        with pytest.raises(InputError, match=message):
+            set_fields(TrainConfig(), [setting])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"balance": -0.1},
+        {"logit_adjustment": -1.0},
+        {"logit_adjustment": float("nan")},
+        {"teacher_weight": 0.0},
+        {"layer_decay": 0.0},
+        {"num_views": 0},
+    ],
+)
+def test_wrong_settings(change):
+    with pytest.raises(InputError):
+        dataclasses.replace(TINY, **change)
+
+
+@pytest.mark.parametrize("change", [{"mixup_alpha": -1.0}, {"min_span": 0.0}, {"drop_frames": 1.0}])
+def test_wrong_augmentation(change):
+    with pytest.raises(InputError, match=next(iter(change))):
+        Augment(**change)
