@@ -130,7 +130,7 @@ def score_segments(
         InputError: a score that is not finite.
     """
     taxonomy = engine.taxonomy
-    sums = _Sums(len(segments), taxonomy, engine.action_ids)
+    sums = Sums(len(segments), taxonomy, engine.action_ids)
     dataset = ClipDataset(segments, frames, engine.clip, num_views=num_views)
     ranks = ranks or Ranks()
     keys: list[Key] = [(0, position, position) for position in range(ranks.rank, len(dataset), ranks.num_ranks)]
@@ -148,7 +148,7 @@ def score_features(
         InputError: features are damaged, or a score is not finite.
     """
     ranks = ranks or Ranks()
-    sums = _Sums(len(segments), engine.taxonomy, engine.action_ids)
+    sums = Sums(len(segments), engine.taxonomy, engine.action_ids)
     groups = np.array_split(np.arange(len(segments)), -(-len(segments) // CLASSIFY_CLIPS))
     for places in groups[ranks.rank :: ranks.num_ranks]:
         sums.add(places, *engine.classify_actions(features.read(np.zeros_like(places), places)))
@@ -191,7 +191,7 @@ def default_workers(device: torch.device, num_batches: int) -> int:
     return min(wanted, 16, num_batches) if num_batches > 4 else 0
 
 
-class _Sums:
+class Sums:
     """Probabilities of segments, summed over their views, of verbs, nouns and a joint head's actions."""
 
     def __init__(self, num_segments: int, taxonomy: Taxonomy, action_ids: tuple[int, ...]):

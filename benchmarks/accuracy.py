@@ -1,0 +1,409 @@
+"""What each model and each switch of training brings: an ablation on a hard drawn kitchen, paired by seed and segment.
+
+    python benchmarks/accuracy.py                        # all that is missing in benchmarks/results/accuracy.json
+    python benchmarks/accuracy.py --study heads          # a part of it
+    python benchmarks/accuracy.py --table                # the table of the README, from the JSON file
+
+Two studies, each with a base that everything is compared with:
+
+- heads: the light encoder as its ImageNet weights have it, features of 16 frames kept once, and the `toy` recipe's
+  training of what follows, with five seeds;
+- encoders: everything trained, on 8 frames of 112 pixels, with three seeds.
+
+A variant has the base's data, starting weights, epochs and seeds; only what its row says differs. The weights of the
+last epoch are scored: validation chooses nothing. A result is which validation segments a run names the action of, kept
+bit by bit in the JSON file: a stopped study goes on where it was, on another machine too, and differences are taken
+segment by segment. Intervals are of the mean difference, 95 %, from drawing seeds and segments again 10,000 times. What
+is tuned at test time (a prior's strength, an ensemble's weights) is tuned on participants held out of training, in runs
+of their own.
+
+Everything kept between calls lies in --work; it may be removed.
+"""
+
+import argparse
+import dataclasses
+import json
+import logging
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egochef.data.annotations import DataFolder, Segment, open_data_folder, read_split
+from egochef.data.dataset import ClipDataset, Key
+from egochef.data.frames import open_frames
+from egochef.data.prepare import prepare
+from egochef.data.store import StoreSpec
+from egochef.data.transforms import Augment
+from egochef.engines.torch_engine import TorchEngine, load
+from egochef.files import write_json
+from egochef.inference.scoring import Sums, encode_batches, prior_of, score_split, truth_of
+from egochef.model.checkpoint import read_tensors
+from egochef.model.cost import cost_of
+from egochef.model.recogniser import Recogniser
+from egochef.ranks import Ranks
+from egochef.recipes import toy
+from egochef.runtime import describe_machine, num_cpus
+from egochef.scoring.ensemble import ensemble
+from egochef.scoring.metrics import Truth
+from egochef.scoring.prior import apply_prior
+from egochef.scoring.table import ScoreTable, load_scores, save_scores, take_rows
+from egochef.scoring.tuning import fit_strength, fit_weights, is_right
+from egochef.toykitchen import ToyConfig, draw_kitchen
+from egochef.training.config import TrainConfig, with_encoder, with_init
+from egochef.training.loop import train
+from egochef.training.run import FEATURES
+from egochef.training.runfiles import read_log
+from egochef.training.state import newest_whole, state_path
+
+NUM_SEGMENTS, NUM_VALIDATION = 2000, 1000
+KITCHEN = ToyConfig(num_segments=NUM_SEGMENTS, validation_share=NUM_VALIDATION / NUM_SEGMENTS, difficulty="hard")
+RESULTS = Path(__file__).parent / "results" / "accuracy.json"
+NUM_RESAMPLED = 10_000
+HELD_OUT = ("P01", "P02", "P03")
+"""participants whose training segments the runs that tune do without"""
+
+Change = Callable[[TrainConfig], TrainConfig]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table."""
+
+    title: str
+    change: Change = lambda config: config
+    """of the base's config"""
+    at_test: str = ""
+    """instead of a training of its own: what is done to the scores of other variants' runs"""
+    published: str = ""
+    """gain on EK-100 and where it was published"""
+
+
+@dataclass(frozen=True)
+class Study:
+    base: TrainConfig
+    variants: dict[str, Variant]
+    """by name; the first is the base"""
+    num_seeds: int
+
+
+def model(**changes: Any) -> Change:
+    return lambda config: dataclasses.replace(config, model=dataclasses.replace(config.model, **changes))
+
+
+def augment(**changes: Any) -> Change:
+    return lambda config: dataclasses.replace(config, augment=dataclasses.replace(config.augment, **changes))
+
+
+def field(**changes: Any) -> Change:
+    return lambda config: dataclasses.replace(config, **changes)
+
+
+def several(*changes: Change) -> Change:
+    def change(config: TrainConfig) -> TrainConfig:
+        for each in changes:
+            config = each(config)
+        return config
+
+    return change
+
+
+HEADS = Study(
+    dataclasses.replace(toy(), patience=30, max_validation_segments=16),
+    {
+        "bilstm": Variant("BiLSTM (the base)"),
+        "mean": Variant("mean of the frames", model(temporal="mean")),
+        "attention": Variant("attention pooling of the frames", model(temporal="mean", pooling="attention")),
+        "bigru": Variant("GRU", model(temporal="bigru")),
+        "tcn": Variant("temporal convolutions", model(temporal="tcn")),
+        "joint": Variant("joint action head", model(joint=True), published="+0.7 (joint verb-noun-action heads)"),
+        "mixup": Variant("mixup of features, 0.2", augment(mixup_alpha=0.2)),
+        "ema": Variant("moving average of weights, 0.99", field(ema_decay=0.99)),
+        "balance": Variant("class-balanced sampling, 0.5", field(balance=0.5)),
+        "adjust": Variant("logit adjustment, 0.5", field(logit_adjustment=0.5)),
+        "rate": Variant("random rate (0.6), lost frames (0.1)", augment(min_span=0.6, drop_frames=0.1)),
+        "teacher": Variant("distilled from the base's and the TCN's ensemble", field(teacher="TEACHER")),
+        "views": Variant("three views at test time", at_test="views"),
+        "prior": Variant("verb-noun prior at test time", at_test="prior"),
+        "ensemble": Variant("BiLSTM and TCN, learned weights", at_test="ensemble"),
+        "best": Variant(
+            "TCN, joint head, mixup, moving average, random rate",
+            several(
+                model(temporal="tcn", joint=True),
+                augment(mixup_alpha=0.2, min_span=0.6, drop_frames=0.1),
+                field(ema_decay=0.99),
+            ),
+        ),
+    },
+    num_seeds=5,
+)
+
+
+def _whole(config: TrainConfig) -> TrainConfig:
+    """Everything trained, at a size that a processor trains in minutes."""
+    return dataclasses.replace(
+        config,
+        clip=dataclasses.replace(config.clip, num_frames=8, image_size=112, resize_size=128),
+        augment=Augment(crop_scale=(0.7, 1.0), flip=0.0, greyscale=0.0, cutmix_alpha=0.0),
+        feature_views=0,
+        epochs=12,
+        patience=12,
+        max_validation_segments=16,
+        batch_size=16,
+        lr=5e-4,
+        warmup_epochs=1.0,
+    )
+
+
+def _from_random(config: TrainConfig) -> TrainConfig:
+    return with_init(with_encoder(config, "resnet50"), "none")
+
+
+LIGHT = several(
+    model(encoder="efficientnet_lite0_tsm_online", temporal="tcn", joint=True),
+    augment(mixup_alpha=0.2),
+    field(ema_decay=0.99),
+)
+ENCODERS = Study(
+    _whole(toy()),
+    {
+        "lite0": Variant("Lite0 + BiLSTM (the base)"),
+        "tsm": Variant("TSM, both ways", model(encoder="efficientnet_lite0_tsm"), published="+8.35 (TSM over TSN)"),
+        "online": Variant("TSM, online", model(encoder="efficientnet_lite0_tsm_online")),
+        "tsm_mean": Variant("TSM, mean of the frames", model(encoder="efficientnet_lite0_tsm", temporal="mean")),
+        "tsm_tcn": Variant("TSM + TCN", model(encoder="efficientnet_lite0_tsm", temporal="tcn")),
+        "cutmix": Variant("CutMix, 1.0", augment(cutmix_alpha=1.0)),
+        "mixup": Variant("mixup of pictures, 0.2", augment(mixup_alpha=0.2)),
+        "layers": Variant("learning rates by layer, 0.8", field(layer_decay=0.8)),
+        "light": Variant("the recipe `light`'s set", LIGHT),
+        "resnet50": Variant("ResNet-50 + BiLSTM from random weights", _from_random),
+    },
+    num_seeds=3,
+)
+STUDIES = {"heads": HEADS, "encoders": ENCODERS}
+
+
+class Bench:
+    """The kitchen, the runs, and the results so far."""
+
+    def __init__(self, work: Path, results: Path):
+        self.work, self.results = work, results
+        self.kept: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {}
+        self.store = work / "store"
+        data = work / "data"
+        if not data.exists():
+            draw_kitchen(data, KITCHEN, num_workers=num_cpus())
+        prepare(data, self.store, StoreSpec(size_px=160), splits=("train", "validation"), num_workers=num_cpus())
+        self.folder: DataFolder = open_data_folder(self.store)
+        self.segments = read_split(self.folder, "validation")
+        self.truth: Truth = truth_of(self.folder, "validation", self.segments)
+
+    def row(self, study: str, name: str, seed: int) -> dict[str, Any] | None:
+        return self.kept.get(study, {}).get(name, {}).get(str(seed))
+
+    def keep(self, study: str, name: str, seed: int, table: ScoreTable, **more: Any) -> None:
+        """A run's result: which segments' verbs, nouns and actions it names, one bit each."""
+        verb, noun = table.verb_output.argmax(1) == self.truth.verb, table.noun_output.argmax(1) == self.truth.noun
+        right = {"verb": verb, "noun": noun, "action": is_right(table, self.truth)}
+        row = {task: np.packbits(bits).tobytes().hex() for task, bits in right.items()} | more
+        row |= {"machine": describe_machine(), "action_top1": round(100 * float(right["action"].mean()), 2)}
+        self.kept.setdefault(study, {}).setdefault(name, {})[str(seed)] = row
+        write_json(self.results, self.kept)
+        logging.info("%s %s, seed %d: action top-1 %.2f %%", study, name, seed, row["action_top1"])
+
+    def scores(self, study: str, run: Path, split: str = "validation", num_views: int = 1) -> ScoreTable:
+        """Of a run's last weights, kept beside it."""
+        path = run / f"{split}-{num_views}.npz"
+        if not path.exists():
+            engine, segments = last_engine(run), read_split(self.folder, split)
+            if study == "heads":
+                table = self.classify(engine, segments, self.encoded(engine, split, num_views))
+            else:
+                table = score_split(engine, self.folder, split, segments, num_views=num_views)
+            save_scores(path, table)
+        return load_scores(path)
+
+    def encoded(self, engine: TorchEngine, split: str, num_views: int) -> Tensor:
+        """Features (S, V, T, D) float16 of a split under the encoder that all runs of the heads share, made once."""
+        path = self.work / f"encoded-{split}-{num_views}.pt"
+        if not path.exists():
+            segments = read_split(self.folder, split)
+            frames = open_frames(self.folder, segments, engine.clip.grid)
+            dataset = ClipDataset(segments, frames, engine.clip, num_views=num_views)
+            keys: list[Key] = [(0, place, place) for place in range(len(dataset))]
+            parts = [features.half() for _, features in encode_batches(engine, dataset, keys, title=split)]
+            torch.save(torch.cat(parts).unflatten(0, (len(segments), num_views)), path)
+        kept: Tensor = torch.load(path, weights_only=True)
+        return kept
+
+    def classify(self, engine: TorchEngine, segments: tuple[Segment, ...], features: Tensor) -> ScoreTable:
+        """Scores of kept features (S, V, T, D), the mean over the views."""
+        sums = Sums(len(segments), engine.taxonomy, engine.action_ids)
+        num_views = features.shape[1]
+        for place in range(0, len(segments), 128):
+            part = features[place : place + 128]  # (B, V, T, D)
+            places = np.repeat(np.arange(place, place + len(part)), num_views)
+            sums.add(places, *engine.classify_actions(part.flatten(0, 1)), share=1 / num_views)
+        return sums.table(segments, Ranks())
+
+    def train(self, study: str, name: str, seed: int, **more: Any) -> Path:
+        """A run of a variant, whole."""
+        base = STUDIES[study].base
+        config = dataclasses.replace(STUDIES[study].variants[name].change(base), seed=seed, recipe=name, **more)
+        suffix = "-held-out" if more.get("held_out") else ""
+        run = self.work / study / f"{name}{suffix}-{seed}"
+        if config.teacher:
+            config = dataclasses.replace(config, teacher=str(self.teacher(study, seed)))
+        data = self.store
+        if config.feature_views:
+            data = self.features(config)
+        train(config, data, run, resume=True)
+        return run
+
+    def features(self, config: TrainConfig) -> Path:
+        """Kept features, made once for all seeds that see the same clips."""
+        seen = (config.augment.min_span, config.augment.drop_frames)
+        first = self.work / f"features-{seen[0]:g}-{seen[1]:g}"
+        if not (first / FEATURES / "features.json").exists() or not (first / "done").exists():
+            plain = dataclasses.replace(config.augment, mixup_alpha=0.0)
+            short = dataclasses.replace(HEADS.base, augment=plain, epochs=1, seed=0)
+            train(short, self.store, first, resume=True)
+            (first / "done").touch()
+        return first / FEATURES
+
+    def teacher(self, study: str, seed: int) -> Path:
+        path = self.work / study / f"teacher-{seed}.npz"
+        if not path.exists():
+            runs = [self.train(study, name, seed) for name in ("bilstm", "tcn")]
+            save_scores(path, ensemble([self.scores(study, run, "train") for run in runs]))
+        return path
+
+    def at_test(self, study: str, kind: str, seed: int) -> ScoreTable:
+        """Scores of the base's run, and of others', as a variant without training has them."""
+        base = self.train(study, "bilstm", seed)
+        if kind == "views":
+            return self.scores(study, base, num_views=3)
+        held_out = {"held_out": HELD_OUT}
+        segments = tuple(each for each in read_split(self.folder, "train") if each.participant_id in HELD_OUT)
+        truth = truth_of(self.folder, "train", segments)
+
+        def of_held_out(name: str) -> ScoreTable:
+            table = self.scores(study, self.train(study, name, seed, **held_out), "train")
+            return take_rows(table, np.isin(table.narration_id, truth.narration_id))
+
+        if kind == "prior":
+            strength = fit_strength(of_held_out("bilstm"), truth, prior_of(self.folder, ("train",), without=HELD_OUT))
+            return apply_prior(self.scores(study, base), prior_of(self.folder, ("train",)), strength)
+        assert kind == "ensemble", kind
+        weights = fit_weights([of_held_out("bilstm"), of_held_out("tcn")], truth)
+        return ensemble([self.scores(study, run) for run in (base, self.train(study, "tcn", seed))], weights)
+
+    def run(self, study: str, names: list[str]) -> None:
+        """All that is missing, seed by seed, so that a stopped study has whole pairs."""
+        for seed in range(STUDIES[study].num_seeds):
+            for name in names:
+                if self.row(study, name, seed):
+                    continue
+                variant = STUDIES[study].variants[name]
+                if variant.at_test:
+                    self.keep(study, name, seed, self.at_test(study, variant.at_test, seed))
+                    continue
+                run = self.train(study, name, seed)
+                train_s = sum(line["step_ms"] for line in read_log(run) if line["kind"] == "step") / 1000
+                self.keep(study, name, seed, self.scores(study, run), train_s=round(train_s, 1))
+
+
+def last_engine(run: Path) -> TorchEngine:
+    """A run's weights after its last epoch, the moving average where there is one."""
+    engine = load(run, device="cpu")
+    name = newest_whole(run)
+    assert name is not None
+    tensors, _ = read_tensors(state_path(run, name))
+    prefix = "ema." if any(each.startswith("ema.") for each in tensors) else "model."
+    recogniser = Recogniser(engine.recogniser.config)
+    recogniser.load_state_dict(
+        {each.removeprefix(prefix): tensors[each] for each in tensors if each.startswith(prefix)}
+    )
+    return TorchEngine(recogniser, engine.clip, engine.taxonomy, engine.device, engine.dtype, encoder_is_final=True)
+
+
+def bits(row: dict[str, Any], task: str, num: int) -> np.ndarray:
+    return np.unpackbits(np.frombuffer(bytes.fromhex(row[task]), np.uint8))[:num].astype(float)
+
+
+def summarise(kept: dict[str, Any], num: int) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the tables, by study; only seeds that a variant shares with the base count."""
+    return {study: list(_rows(study, kept.get(study, {}), num)) for study in STUDIES}
+
+
+def _rows(study: str, kept: dict[str, Any], num: int) -> Iterator[dict[str, Any]]:
+    base_name = next(iter(STUDIES[study].variants))
+    for name, variant in STUDIES[study].variants.items():
+        seeds = sorted(set(kept.get(name, {})) & set(kept.get(base_name, {})))
+        if not seeds:
+            continue
+        ours, bases = ([kept[each][seed] for seed in seeds] for each in (name, base_name))
+        config = variant.change(STUDIES[study].base)
+        views = 3 if variant.at_test == "views" else 1
+        row: dict[str, Any] = {
+            "name": name,
+            "title": variant.title,
+            "num_seeds": len(seeds),
+            "gflops": round(views * cost_of(config.model, config.clip).flops / 1e9, 2),
+            "published": variant.published,
+        }
+        if variant.at_test == "ensemble":
+            other = cost_of(dataclasses.replace(config.model, temporal="tcn"), config.clip)
+            row["gflops"] = round(row["gflops"] + other.flops / 1e9, 2)
+        for task in ("verb", "noun", "action"):
+            mine = 100 * np.stack([bits(each, task, num) for each in ours])  # (seeds, S)
+            theirs = 100 * np.stack([bits(each, task, num) for each in bases])
+            row[task] = round(float(mine.mean()), 2)
+            if name != base_name:
+                row[f"{task}_gain"] = interval(mine - theirs)
+        if all("train_s" in each for each in ours):
+            times = [one["train_s"] / other["train_s"] for one, other in zip(ours, bases, strict=True)]
+            row["training_time"] = round(statistics.median(times), 2)
+        yield row
+
+
+def interval(differences: np.ndarray) -> dict[str, float]:
+    """Mean and 95 % interval of paired differences (seeds, S), resampled over seeds and segments."""
+    random = np.random.default_rng(0)
+    num_seeds, num_segments = differences.shape
+    means = np.empty(NUM_RESAMPLED)
+    for place in range(NUM_RESAMPLED):
+        of_segments = differences[random.integers(0, num_seeds, num_seeds)].mean(axis=0)
+        means[place] = of_segments[random.integers(0, num_segments, num_segments)].mean()
+    low, high = np.percentile(means, (2.5, 97.5))
+    return {"mean": round(float(differences.mean()), 2), "low": round(float(low), 2), "high": round(float(high), 2)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("outputs", "accuracy"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--study", nargs="+", choices=tuple(STUDIES), default=list(STUDIES))
+    parser.add_argument("--variants", nargs="+", metavar="V", help="only these, and the base")
+    parser.add_argument("--table", action="store_true", help="print what is there, train nothing")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    if not args.table:
+        bench = Bench(args.work, args.results)
+        for study in args.study:
+            names = list(STUDIES[study].variants)
+            if args.variants:
+                names = [name for name in names if name in args.variants or name == names[0]]
+            bench.run(study, names)
+    kept = json.loads(args.results.read_text())
+    print(json.dumps(summarise(kept, NUM_VALIDATION), indent=1))
+
+
+if __name__ == "__main__":
+    main()
