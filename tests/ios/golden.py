@@ -37,7 +37,7 @@ NOUNS = ("tap", "plate", "spoon", "drawer", "knife", "onion", "pan")
 class TinyEngine:
     """logits = W @ sum over t of (t + 1) * features_t: small, and the order of the frames counts."""
 
-    name, device, overlaps = "tiny", torch.device("cpu"), False
+    name, device, overlaps, shift = "tiny", torch.device("cpu"), False, "none"
 
     def __init__(self, clip: ClipSpec, seed: int):
         rng = np.random.default_rng(seed)

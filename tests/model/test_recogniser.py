@@ -48,7 +48,7 @@ def test_forward_returns_the_same_kind_in_training():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"encoder": "vgg"}, "model.encoder is 'vgg', expected one of resnet50, efficientnet_lite0"),
+        ({"encoder": "vgg"}, "model.encoder is 'vgg', expected one of resnet50, resnet50_tsm"),
         ({"temporal": "gru"}, "model.temporal is 'gru'"),
         ({"pooling": "max"}, "model.pooling is 'max'"),
         ({"hidden_size": 0}, "model.hidden_size is 0"),
