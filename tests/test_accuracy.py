@@ -1,0 +1,58 @@
+"""The ablation's arithmetic on made-up results, and the README's table against the kept ones."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+NUM = 1000
+
+
+@pytest.fixture(scope="module")
+def accuracy():
+    spec = importlib.util.spec_from_file_location("accuracy", REPOSITORY / "benchmarks" / "accuracy.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["accuracy"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def row(right, train_s):
+    return {task: np.packbits(right).tobytes().hex() for task in ("verb", "noun", "action")} | {"train_s": train_s}
+
+
+def made_up(accuracy, gain, num_seeds=5):
+    """The base is right on a random half; a variant also on `gain` of the rest."""
+    rng = np.random.default_rng(0)
+    kept = {"bilstm": {}, "tcn": {}}
+    for seed in range(num_seeds):
+        base = rng.random(NUM) < 0.5
+        kept["bilstm"][str(seed)] = row(base, 10.0)
+        kept["tcn"][str(seed)] = row(base | (rng.random(NUM) < gain), 15.0)
+    del kept["tcn"]["4"]  # a study that was stopped
+    return {"heads": kept}
+
+
+def test_gains_are_paired_and_their_intervals_hold_them(accuracy):
+    rows = {each["name"]: each for each in accuracy.summarise(made_up(accuracy, 0.1), NUM)["heads"]}
+    assert list(rows) == ["bilstm", "tcn"] and rows["tcn"]["num_seeds"] == 4
+    gain = rows["tcn"]["action_gain"]
+    assert 3.5 < gain["low"] < gain["mean"] < gain["high"] < 6.5 and gain["mean"] == pytest.approx(5, abs=0.6)
+    assert rows["tcn"]["action"] - rows["bilstm"]["action"] == pytest.approx(gain["mean"], abs=1.5)
+    assert rows["tcn"]["training_time"] == 1.5 and rows["bilstm"]["training_time"] == 1
+    assert rows["bilstm"]["gflops"] == pytest.approx(3.21, abs=0.01)
+
+
+def test_no_gain_has_zero_in_its_interval(accuracy):
+    rng = np.random.default_rng(1)
+    differences = rng.choice((-1.0, 0.0, 1.0), size=(5, NUM))
+    found = accuracy.interval(100 * differences)
+    assert found["low"] < 0 < found["high"]
+
+
+def test_bits_come_back(accuracy):
+    right = np.random.default_rng(2).random(NUM) < 0.3
+    assert np.array_equal(accuracy.bits(row(right, 1.0), "verb", NUM), right)
