@@ -22,10 +22,12 @@ Everything kept between calls lies in --work; it may be removed.
 
 import argparse
 import dataclasses
+import itertools
 import json
 import logging
 import statistics
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +45,7 @@ from egochef.data.store import StoreSpec
 from egochef.data.transforms import Augment
 from egochef.engines.torch_engine import TorchEngine, load
 from egochef.files import write_json
+from egochef.inference.rolling import RollingRecogniser
 from egochef.inference.scoring import Sums, encode_batches, prior_of, score_split, truth_of
 from egochef.model.checkpoint import read_tensors
 from egochef.model.cost import cost_of
@@ -66,6 +69,8 @@ NUM_SEGMENTS, NUM_VALIDATION = 2000, 1000
 KITCHEN = ToyConfig(num_segments=NUM_SEGMENTS, validation_share=NUM_VALIDATION / NUM_SEGMENTS, difficulty="hard")
 RESULTS = Path(__file__).parent / "results" / "accuracy.json"
 NUM_RESAMPLED = 10_000
+NUM_TIMED = 60
+"""predictions over a stream"""
 HELD_OUT = ("P01", "P02", "P03")
 """participants whose training segments the runs that tune do without"""
 
@@ -304,6 +309,28 @@ class Bench:
         weights = fit_weights([of_held_out("bilstm"), of_held_out("tcn")], truth)
         return ensemble([self.scores(study, run) for run in (base, self.train(study, "tcn", seed))], weights)
 
+    def time_streams(self, study: str, names: list[str]) -> None:
+        """How much longer than the base's one prediction over a stream takes, measured in turns; medians."""
+        base = next(iter(STUDIES[study].variants))
+        times: dict[str, dict[str, float]] = self.kept.setdefault("stream", {}).setdefault(study, {})
+        for name in names:
+            variant = STUDIES[study].variants[name]
+            if name in times or variant.at_test or not self.row(study, name, 0):
+                continue
+            engines = [last_engine(self.train(study, each, 0)) for each in (base, name)]
+            if "both" in (engine.shift for engine in engines):
+                continue  # it is for clips
+            ours = [_stream(engine) for engine in engines]
+            spent: list[list[float]] = [[], []]
+            for _ in range(NUM_TIMED):
+                for predict, each in zip(ours, spent, strict=True):
+                    began = time.perf_counter()
+                    predict()
+                    each.append(time.perf_counter() - began)
+            of_base, of_name = (statistics.median(each) for each in spent)
+            times[name] = {"over_base": round(of_name / of_base, 2), "ms": round(1000 * of_name, 1)}
+            write_json(self.results, self.kept)
+
     def run(self, study: str, names: list[str]) -> None:
         """All that is missing, seed by seed, so that a stopped study has whole pairs."""
         for seed in range(STUDIES[study].num_seeds):
@@ -317,6 +344,24 @@ class Bench:
                 run = self.train(study, name, seed)
                 train_s = sum(line["step_ms"] for line in read_log(run) if line["kind"] == "step") / 1000
                 self.keep(study, name, seed, self.scores(study, run), train_s=round(train_s, 1))
+
+
+def _stream(engine: TorchEngine) -> Callable[[], object]:
+    """One prediction over a stream: a frame encoded, a window of the kept features classified."""
+    rolling = RollingRecogniser(engine, [2.0])
+    rng = np.random.default_rng(0)
+    size = engine.clip.image_size
+    pictures = [rng.integers(0, 256, (size, size, 3), dtype=np.uint8) for _ in range(4)]
+    times_s = itertools.count(step=0.05)
+
+    def predict() -> object:
+        time_s = next(times_s)
+        rolling.see(time_s, pictures[round(20 * time_s) % 4])
+        return rolling.probs()
+
+    for _ in range(60):  # until the window is full
+        predict()
+    return predict
 
 
 def last_engine(run: Path) -> TorchEngine:
@@ -339,10 +384,11 @@ def bits(row: dict[str, Any], task: str, num: int) -> np.ndarray:
 
 def summarise(kept: dict[str, Any], num: int) -> dict[str, list[dict[str, Any]]]:
     """Rows of the tables, by study; only seeds that a variant shares with the base count."""
-    return {study: list(_rows(study, kept.get(study, {}), num)) for study in STUDIES}
+    streams = kept.get("stream", {})
+    return {study: list(_rows(study, kept.get(study, {}), streams.get(study, {}), num)) for study in STUDIES}
 
 
-def _rows(study: str, kept: dict[str, Any], num: int) -> Iterator[dict[str, Any]]:
+def _rows(study: str, kept: dict[str, Any], streams: dict[str, Any], num: int) -> Iterator[dict[str, Any]]:
     base_name = next(iter(STUDIES[study].variants))
     for name, variant in STUDIES[study].variants.items():
         seeds = sorted(set(kept.get(name, {})) & set(kept.get(base_name, {})))
@@ -370,6 +416,8 @@ def _rows(study: str, kept: dict[str, Any], num: int) -> Iterator[dict[str, Any]
         if all("train_s" in each for each in ours):
             times = [one["train_s"] / other["train_s"] for one, other in zip(ours, bases, strict=True)]
             row["training_time"] = round(statistics.median(times), 2)
+        if stream := streams.get(name):
+            row["stream_over_base"] = stream["over_base"]
         yield row
 
 
@@ -401,6 +449,7 @@ def main() -> None:
             if args.variants:
                 names = [name for name in names if name in args.variants or name == names[0]]
             bench.run(study, names)
+            bench.time_streams(study, names)
     kept = json.loads(args.results.read_text())
     print(json.dumps(summarise(kept, NUM_VALIDATION), indent=1))
 
