@@ -199,7 +199,8 @@ class Bench:
 
     def __init__(self, work: Path, results: Path):
         self.work, self.results = work, results
-        self.kept: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {}
+        self.kept: dict[str, Any] = {}
+        self.read()
         self.store = work / "store"
         data = work / "data"
         if not data.exists():
@@ -208,6 +209,11 @@ class Bench:
         self.folder: DataFolder = open_data_folder(self.store)
         self.segments = read_split(self.folder, "validation")
         self.truth: Truth = truth_of(self.folder, "validation", self.segments)
+
+    def read(self) -> None:
+        """What is kept so far, by another process too."""
+        if self.results.exists():
+            self.kept = json.loads(self.results.read_text())
 
     def row(self, study: str, name: str, seed: int) -> dict[str, Any] | None:
         return self.kept.get(study, {}).get(name, {}).get(str(seed))
@@ -218,6 +224,7 @@ class Bench:
         right = {"verb": verb, "noun": noun, "action": is_right(table, self.truth)}
         row = {task: np.packbits(bits).tobytes().hex() for task, bits in right.items()} | more
         row |= {"machine": describe_machine(), "action_top1": round(100 * float(right["action"].mean()), 2)}
+        self.read()
         self.kept.setdefault(study, {}).setdefault(name, {})[str(seed)] = row
         write_json(self.results, self.kept)
         logging.info("%s %s, seed %d: action top-1 %.2f %%", study, name, seed, row["action_top1"])
@@ -331,10 +338,11 @@ class Bench:
             times[name] = {"over_base": round(of_name / of_base, 2), "ms": round(1000 * of_name, 1)}
             write_json(self.results, self.kept)
 
-    def run(self, study: str, names: list[str]) -> None:
+    def run(self, study: str, names: list[str], seeds: list[int]) -> None:
         """All that is missing, seed by seed, so that a stopped study has whole pairs."""
-        for seed in range(STUDIES[study].num_seeds):
+        for seed in seeds:
             for name in names:
+                self.read()
                 if self.row(study, name, seed):
                     continue
                 variant = STUDIES[study].variants[name]
@@ -439,6 +447,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--study", nargs="+", choices=tuple(STUDIES), default=list(STUDIES))
     parser.add_argument("--variants", nargs="+", metavar="V", help="only these, and the base")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, metavar="N", help="only these; two processes may share the work"
+    )
     parser.add_argument("--table", action="store_true", help="print what is there, train nothing")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -448,7 +459,9 @@ def main() -> None:
             names = list(STUDIES[study].variants)
             if args.variants:
                 names = [name for name in names if name in args.variants or name == names[0]]
-            bench.run(study, names)
+            bench.run(
+                study, names, [seed for seed in range(STUDIES[study].num_seeds) if seed in (args.seeds or [seed])]
+            )
             bench.time_streams(study, names)
     kept = json.loads(args.results.read_text())
     print(json.dumps(summarise(kept, NUM_VALIDATION), indent=1))

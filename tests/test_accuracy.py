@@ -1,4 +1,4 @@
-"""The ablation's arithmetic on made-up results, and the README's table against the kept ones."""
+"""The ablation's arithmetic, on made-up results."""
 
 import importlib.util
 import sys

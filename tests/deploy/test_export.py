@@ -442,3 +442,14 @@ def test_a_gru_goes_into_onnx_and_not_into_core_ml(tmp_path, toy_root):
     agrees(checkpoint, tmp_path / "x.onnx", 1e-5, num_clips=2, num_frames=7)
     with pytest.raises(InputError, match="Core ML has no GRU"):
         export(checkpoint, tmp_path / "x.mlpackage", format="coreml", data=toy_root)
+
+
+def test_a_joint_head_is_exported_in_float32_alone(tmp_path, toy_root):
+    joint = {"joint": True, "action_ids": (0, 1002, 2003)}
+    checkpoint = save(tmp_path / "x.safetensors", encoder="efficientnet_lite0", **joint)
+    output = tmp_path / "x.onnx"
+    export(checkpoint, output, format="onnx", data=toy_root)
+    agrees(checkpoint, output, 1e-4, num_clips=2, num_frames=4)
+    for format, precision, name in (("onnx", "fp16", "y.onnx"), ("coreml", None, "y.mlpackage")):
+        with pytest.raises(InputError, match="needs float32: export it as ONNX in fp32"):
+            export(checkpoint, tmp_path / name, format=format, precision=precision, data=toy_root)

@@ -235,6 +235,19 @@ def test_what_lies_too_far_back_is_not_looked_at(folder, video):
     assert not torch.equal(rolling.encode(7.25, picture), first)
     assert torch.equal(rolling.encode(1.0, picture), first), "another stream"
     assert torch.equal(rolling.encode(1.05, picture), first), "not a frame that is nearly this one"
+    rolling.begin_stream()
+    assert torch.equal(rolling.encode(1.25, picture), first)
+
+
+def test_slow_frames_see_the_one_before(folder, video):
+    """Four a second, of clips that have twelve: each is encoded beside the newest one."""
+    engine = shifted_engine(folder, "efficientnet_lite0_tsm_online")
+    rolling = RollingRecogniser(engine, [0.33])
+    pictures = [picture for _, picture in iter_frames(video, stop_s=1.5, every_s=0.25)]
+    crops = eval_crop(np.stack(pictures), engine.clip)
+    whole = engine.encode(crops[None])[0]
+    for place, picture in enumerate(pictures):
+        assert (rolling.encode(0.25 * place, picture) - whole[place]).abs().max() <= 1e-5 * whole.abs().max()
 
 
 def test_an_encoder_that_looks_both_ways_sees_whole_windows(folder, video, caplog):

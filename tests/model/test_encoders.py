@@ -40,7 +40,7 @@ def train_three_steps(encoder: nn.Module) -> None:
     for _ in range(3):
         encoder.train()
         optimiser.zero_grad()
-        encoder(torch.randn(2, 3, 64, 64)).square().mean().backward()
+        encoder(torch.randn(2, 3, 64, 64), 2).square().mean().backward()
         optimiser.step()
 
 
@@ -57,7 +57,7 @@ def test_table() -> None:
         assert info.name == name
         encoder = build_encoder(name).eval()
         with torch.no_grad():
-            assert encoder(torch.randn(3, 3, 64, 96)).shape == (3, info.num_features)
+            assert encoder(torch.randn(3, 3, 64, 96), 3).shape == (3, info.num_features)
 
 
 def test_unknown_name_is_told() -> None:
@@ -90,8 +90,8 @@ def test_frozen_batchnorm_survives_requires_grad_on_its_parent() -> None:
     encoder = lively("efficientnet_lite0")
     freeze_batchnorm(encoder)
     before = batchnorm_state(encoder)
-    encoder.requires_grad_(True)
-    train_three_steps(nn.Sequential(encoder))
+    nn.Sequential(encoder).requires_grad_(True)
+    train_three_steps(encoder)
     after = batchnorm_state(encoder)
     assert all(torch.equal(before[key], after[key]) for key in before)
 
@@ -111,9 +111,9 @@ def test_freezing_keeps_names_and_checkpoints_load_either_way(name: str) -> None
     again.load_state_dict(frozen.state_dict())
     frames = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        expected = free.eval()(frames)
-        assert torch.equal(frozen.train()(frames), expected)  # train mode is no different
-        assert torch.equal(again.eval()(frames), expected)
+        expected = free.eval()(frames, 2)
+        assert torch.equal(frozen.train()(frames, 2), expected)  # train mode is no different
+        assert torch.equal(again.eval()(frames, 2), expected)
 
 
 def test_frozen_batchnorm_values_and_gradients_are_those_of_eval_mode() -> None:
@@ -158,7 +158,7 @@ def test_training_bytes_per_frame_is_what_autograd_keeps(name: str, is_frozen: b
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        features = encoder.train()(torch.randn(2, 3, 224, 224))  # kept alive, and with it all that is kept
+        features = encoder.train()(torch.randn(2, 3, 224, 224), 2)  # kept alive, and with it all that is kept
     assert features.requires_grad
     info = ENCODERS[name]
     expected = info.frozen_training_bytes_per_frame if is_frozen else info.training_bytes_per_frame
@@ -177,8 +177,8 @@ def test_folding_keeps_the_features_and_leaves_the_original_alone(name: str, is_
     assert all(torch.equal(before[key], tensor) for key, tensor in encoder.state_dict().items())
     frames = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        expected = encoder.eval()(frames)
-        features = folded(frames)
+        expected = encoder.eval()(frames, 2)
+        features = folded(frames, 2)
     torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
 
 
@@ -198,10 +198,10 @@ def test_channels_last_and_bfloat16_give_the_same_features(name: str) -> None:
     encoder = lively(name).eval()
     frames = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        expected = encoder(frames)
+        expected = encoder(frames, 2)
         encoder.to(memory_format=torch.channels_last)
         scale = expected.abs().max().item()
-        torch.testing.assert_close(encoder(frames), expected, rtol=1e-4, atol=1e-5 * scale)
+        torch.testing.assert_close(encoder(frames, 2), expected, rtol=1e-4, atol=1e-5 * scale)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            features = encoder(frames)
+            features = encoder(frames, 2)
     assert torch.nn.functional.cosine_similarity(features.float(), expected).min() > 0.999

@@ -179,6 +179,9 @@ def test_what_the_user_says_goes_before_what_the_file_says(state: dict[str, Tens
     assert convert_baseline(path, EPIC)[1].clip.std == IMAGENET_STD
     clip = convert_baseline(path, EPIC, std=SAME, num_frames=25)[1].clip
     assert (clip.std, clip.mean, clip.num_frames) == (SAME, SAME, 25)
+    assert convert_baseline(path, EPIC, num_frames=64)[1].clip.grid.min_frames == 64
+    with pytest.raises(InputError, match="num_frames is 0"):
+        convert_baseline(path, EPIC, num_frames=0)
 
 
 def test_preprocessing_goes_into_a_training_run(state: dict[str, Tensor], tmp_path: Path) -> None:
@@ -187,6 +190,9 @@ def test_preprocessing_goes_into_a_training_run(state: dict[str, Tensor], tmp_pa
     assert (config.clip.mean, config.clip.std) == (SAME, SAME)
     assert (config.clip.num_frames, config.clip.resize_size) == (16, 256)  # the recipe's
     light = build_encoder("efficientnet_lite0").state_dict()
+    back = with_init(config, "imagenet")
+    assert (back.clip.mean, back.clip.std) == (IMAGENET_MEAN, IMAGENET_STD)
+    assert with_encoder(config, "resnet50").clip.std == SAME, "it still starts from that file"
     own = with_init(with_encoder(TrainConfig(), "efficientnet_lite0_tsm"), str(save(tmp_path / "light.pth", light)))
     assert own.clip.mean == (0.498,) * 3
 
@@ -212,7 +218,10 @@ def test_objects_of_training_libraries_are_passed_over(
     path = save(tmp_path / "old.ckpt", content)
     monkeypatch.delitem(sys.modules, module.__name__)
     file = read_weights(path)
-    assert file.kind == "the original TSM code (TSM)"
+    assert file.kind == "the original TSM code (TSM)" and file.has_unread_settings
+    with pytest.raises(InputError, match="Give --mean and --std"):
+        convert_baseline(path, EPIC, std=SAME)
+    assert convert_baseline(path, EPIC, mean=SAME, std=SAME)[1].clip.std == SAME
     assert torch.equal(file.entries["layer4.2.conv1.weight"], state["layer4.2.conv1.weight"])
 
 
@@ -274,3 +283,21 @@ def test_what_fits_half_is_refused_by_name_unless_told_otherwise(
     strange = str(save(tmp_path / "strange.pth", {"a.weight": torch.zeros(3, 3)}))
     with pytest.raises(InputError, match="not the weights of a resnet50"):
         load_initial_weights(encoder, "resnet50", strange, partial=True)
+
+
+def test_a_network_with_another_shift_is_refused(state: dict[str, Tensor], tmp_path: Path) -> None:
+    path = epic_file(tmp_path / "tsm.ckpt", state)
+    content = torch.load(path, weights_only=True)
+    content["hyper_parameters"]["model"]["shift_div"] = 4
+    with pytest.raises(InputError, match="shift_div 4 and temporal_pool None, expected 8 and none"):
+        read_weights(save(path, content))
+
+
+def test_damaged_headers_are_told(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    for text, match in (("{", "not a whole safetensors file"), ("[1]", "damaged header")):
+        path = tmp_path / "x.safetensors"
+        save_file({"conv1.weight": torch.zeros(2)}, path, metadata={"egochef": text})
+        with pytest.raises(InputError, match=match):
+            read_weights(path)

@@ -95,7 +95,7 @@ def test_weights_go_to_who_knows_more():
 def test_threshold_is_where_four_of_five_are_right():
     table, truth = made_up(800, 3, 2.0)
     threshold = fit_threshold(table, truth)
-    probs, right = np.exp(top_actions(table)[1][:, 0]), is_right(table, truth)
+    probs, right = np.exp(top_actions(table)[1][:, 0]), is_right(table, truth)  # the official rule's
     assert right[probs >= threshold - 1e-3].mean() == pytest.approx(0.8, abs=0.02)
     assert fit_threshold(table, dataclasses.replace(truth, verb=(truth.verb + 1) % V)) is None
 
@@ -105,6 +105,7 @@ def test_tuning_is_kept_and_used():
     other = dataclasses.replace(one, verb_output=np.zeros((400, V), np.float32))
     tuning = tune([one, other], ["a", "b"], truth, prior(), ("P01",))
     assert tuning.tuned_accuracy > tuning.plain_accuracy and tuning.prior_splits == ("train",)
+    assert tuning.threshold is None and tune([one], ["a"], truth, prior(), ("P01",)).threshold is not None
     assert from_dict(Tuning, to_dict(tuning), "x") == tuning
     combined = combine([one, other], ["a", "b"], Tuned(tuning, prior()))
     assert 100 * is_right(combined, truth).mean() == pytest.approx(tuning.tuned_accuracy, abs=0.01)

@@ -1,16 +1,21 @@
 """The switches of training, each and all together: what they change, and that a run with them goes on bit for bit."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 from tiny_runs import HEADS, TINY, assert_same_run, steps
 
+from egochef.cli.main import main
 from egochef.data.annotations import open_data_folder, read_split
 from egochef.data.transforms import Augment
 from egochef.engines.torch_engine import load
 from egochef.errors import InputError, Stopped
+from egochef.files import crc32_of
+from egochef.inference.features import TRAINING, Features, read_index
 from egochef.inference.scoring import score_split, truth_of
 from egochef.model.checkpoint import load_checkpoint
 from egochef.model.recogniser import ModelConfig, Recogniser
@@ -20,6 +25,7 @@ from egochef.scoring.table import ScoreTable, save_scores, take_rows
 from egochef.training import loop
 from egochef.training.config import TrainConfig, load_config, set_fields
 from egochef.training.loop import train
+from egochef.training.sources import FeatureSource
 from egochef.training.step import make_optimiser
 
 ALL = dataclasses.replace(
@@ -158,6 +164,47 @@ def test_participants_held_out_are_not_learned_from(toy_root, tmp_path, folder):
         train(dataclasses.replace(config, held_out=tuple(there)), toy_root, tmp_path / "other")
 
 
+def test_who_was_learned_from_cannot_be_held_out(toy_root, tmp_path, folder):
+    first = sorted({segment.participant_id for segment in read_split(folder, "train")})[0]
+    train(dataclasses.replace(TINY, epochs=1), toy_root, tmp_path / "run")
+    best = str(tmp_path / "run" / "checkpoints" / "best.safetensors")
+    with pytest.raises(InputError, match=f"has learned from the training segments of {first}"):
+        train(dataclasses.replace(TINY, init=best, held_out=(first,)), toy_root, tmp_path / "other")
+    features = tmp_path / "features"
+    words = ["features", "--checkpoint", best, "--data", str(toy_root), "--out", str(features), "--views", "1"]
+    assert main(words) == 0
+    with pytest.raises(InputError, match="has learned from everybody's training segments"):
+        train(dataclasses.replace(HEADS, held_out=(first,)), features, tmp_path / "other")
+
+
+def test_a_clip_that_stands_for_another_is_learned_as_what_it_shows(toy_root, tmp_path, folder):
+    """Kept features in which a segment's own clip could not be read: all that is learned is the shown one's."""
+    config = dataclasses.replace(HEADS, max_train_segments=None, epochs=1)
+    train(config, toy_root, tmp_path / "run")
+    root = tmp_path / "run" / "features"
+    path = root / "training" / "view-00.safetensors"
+    index = read_index(path)
+    index["shown"] = index["shown"].copy()
+    index["shown"][0] = 5
+    save_file(index, path)
+    about = json.loads((root / "features.json").read_text())
+    view = next(view for view in about["views"] if view["name"] == "training/view-00")
+    view["index_crc32"] = crc32_of(path)
+    (root / "features.json").write_text(json.dumps(about))
+    segments = read_split(folder, "train")
+    features = Features(root, TRAINING, segments, num_views=2)
+    assert features.shown_place[0, 0] == 5 and (features.shown_place[:, 1:] == np.arange(1, len(segments))).all()
+    fewer = tuple(each for number, each in enumerate(segments) if number != 5)
+    ids = np.array([each.narration_id for each in fewer])
+    source = FeatureSource(Features(root, TRAINING, fewer, num_views=2), ids, config, torch.device("cpu"))
+    assert not source.is_ours[0, 0] and source.is_ours[1, 0], "the other view serves"
+    for epoch in range(1, 6):
+        for micro in source.epoch(epoch, 0, 4):
+            assert (micro.segment >= 0).all()
+    with pytest.raises(InputError, match="1 segments could not be read when the features were made"):
+        FeatureSource(Features(root, TRAINING, fewer, num_views=1), ids, config, torch.device("cpu"))
+
+
 def test_layers_have_learning_rates_of_their_own():
     recogniser = Recogniser(dataclasses.replace(TINY.model, num_verbs=5, num_nouns=7))
     config = dataclasses.replace(TINY, layer_decay=0.5)
@@ -183,6 +230,9 @@ def test_any_field_is_set_by_name():
     assert config.model.joint and config.augment.mixup_alpha == 0.2 and config.held_out == ("P01", "P02")
     assert (config.teacher, config.epochs, config.balance) == ("a/b.npz", 3, 1.0)
     assert set_fields(config, ["held_out="]).held_out == () and set_fields(config, []) == config
+    shifted = set_fields(TrainConfig(), ["epochs=4", "model.encoder=efficientnet_lite0_tsm", "clip.num_frames=64"])
+    assert shifted.clip.mean == (0.498,) * 3 and shifted.clip.grid.min_frames == 64 and shifted.epochs == 4
+    assert not set_fields(TrainConfig(), ["init=none"]).model.frozen_batchnorm
     assert set_fields(config, ["clip.mean=[0.5,0.5,0.5]"]).clip.mean == (0.5, 0.5, 0.5)
     for setting, message in (
         ("model.joit=true", "--set model.joit=true: expected NAME=VALUE with a field of the config: encoder, temporal"),
@@ -205,6 +255,7 @@ def test_any_field_is_set_by_name():
         {"teacher_weight": 0.0},
         {"layer_decay": 0.0},
         {"num_views": 0},
+        {"num_views": 2, "feature_views": 1, "augment": Augment(cutmix_alpha=0.0)},
     ],
 )
 def test_wrong_settings(change):

@@ -22,7 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     start.add_argument("--recipe", metavar="R", help="start as this recipe does instead: frames16, frames32 or toy")
     parser.add_argument("--init", metavar="FILE", help="with --recipe: weights file of the encoder, or imagenet")
-    parser.add_argument("--encoder", metavar="E", help="with --recipe: resnet50 or efficientnet_lite0")
+    parser.add_argument(
+        "--init-partial", action="store_true", help="with --init: take what fits of a file that lacks some weights"
+    )
+    parser.add_argument("--encoder", metavar="E", help="with --recipe: as in egochef models")
     parser.add_argument("--num-frames", type=int, metavar="N", help="with --recipe: frames a clip")
     add_data(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="F", help="folder of the features")
@@ -141,6 +144,6 @@ def load_engine(args: argparse.Namespace, taxonomy: "Taxonomy") -> "tuple[TorchE
         raise InputError("--init none: features of random weights are of no use. Give a weights file or imagenet.")
     config = with_init(config, init)
     recogniser = Recogniser(config.model)
-    load_initial_weights(recogniser.encoder, config.model.encoder, init)
+    load_initial_weights(recogniser.encoder, config.model.encoder, init, partial=args.init_partial)
     engine = TorchEngine(recogniser, config.clip, taxonomy, device, dtype, encoder_is_final=True)
     return engine, config.augment, init if init == "imagenet" else Path(init).name, ()

@@ -223,8 +223,11 @@ def _check_weights(job: "Job", inner: argparse.Namespace) -> None:
     from egochef.inference.features import is_features
     from egochef.model.encoders import build_encoder
     from egochef.model.weights import load_initial_weights
+    from egochef.scoring.table import load_scores
 
     config = build_config(inner)
+    if config.teacher:
+        load_scores(Path(config.teacher))
     if (job.out / "config.json").is_file() or is_features(job.data):
         return
     name = config.model.encoder

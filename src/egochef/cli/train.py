@@ -187,6 +187,12 @@ def check_flags(args: argparse.Namespace) -> None:
     spec = open_about(args.data).spec
     init = Path(args.init).name if args.init else None
     start = "a trained encoder" if spec.encoder_trained_on else spec.initial_weights
+    fixed = ("clip.", "augment.", "model.encoder", "init", "feature_views", "frozen_encoder")
+    for setting in args.set:
+        if setting.startswith(fixed) and not setting.startswith("augment.mixup_alpha="):
+            raise InputError(
+                f"{args.data}: --set {setting} was decided when these features were made. Leave it out, or make others."
+            )
     for flag, asked, there in (
         ("--num-frames", args.num_frames, spec.clip.num_frames),
         ("--encoder", args.encoder, spec.encoder),

@@ -36,7 +36,9 @@ def run(args: argparse.Namespace) -> int:
     from egochef.scoring.tuning import tune
 
     abouts = {path: read_checkpoint(checkpoint_file(path)) for path in args.checkpoint}
-    held_out = {about.held_out for about in abouts.values()}
+    if len(abouts) < len(args.checkpoint):
+        raise InputError("a checkpoint was given twice: expected different ones, to weigh them against each other")
+    held_out = {tuple(sorted(about.held_out)) for about in abouts.values()}
     if held_out == {()} or len(held_out) > 1:
         found = "; ".join(f"{path}: {' '.join(about.held_out) or 'nobody'}" for path, about in abouts.items())
         raise InputError(
@@ -51,20 +53,22 @@ def run(args: argparse.Namespace) -> int:
     segments = tuple(each for each in read_split(folder, "train") if each.participant_id in participants)
     if not segments:
         raise InputError(f"{args.data}: no training segments of {', '.join(participants)}, who were held out")
+    prior = prior_of(folder, ("train",), without=participants)
     tables = []
     for path, about in abouts.items():
         engine = load_scorer(path, device=args.device, precision=args.precision)
         views = about.num_views if args.views is None else args.views
         tables.append(score_split(engine, folder, "train", segments, num_views=views))
-    prior = prior_of(folder, ("train",), without=participants)
     names = [str(path) for path in args.checkpoint]
     tuning = tune(tables, names, truth_of(folder, "train", segments), prior, participants)
     write_json(args.out, to_dict(tuning))
     for name, weight in zip(tuning.members, tuning.weights, strict=True):
         print(f"{name}: weight {weight:.3f}")
     print(f"prior strength {tuning.prior_strength:g}, counted on {' and '.join(tuning.prior_splits)}")
-    told = "never" if tuning.threshold is None else f"from a probability of {tuning.threshold:g} on"
-    print(f"answers are right in 80 % of the cases: {told} (egochef live --threshold)")
+    if tuning.threshold is not None:
+        print(
+            f"four of five answers are right from a probability of {tuning.threshold:g} on (egochef live --threshold)"
+        )
     print(
         f"action top-1 of the {tuning.num_segments:,} held-out segments: {tuning.plain_accuracy:.2f} % untuned, "
         f"{tuning.tuned_accuracy:.2f} % tuned (chosen by these, so a little too good)"

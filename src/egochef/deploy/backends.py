@@ -87,6 +87,8 @@ def load_engine(
         raise InputError(f"device {device!r} with backend {backend}: it runs on the cpu. Use --backend torch.")
     need_runtime(backend)
     pair = onnx_pair(Path(checkpoint))
+    if precision == "int8" and read_checkpoint(checkpoint_file(Path(checkpoint))).model.joint:
+        raise InputError("a joint head adds up many small probabilities, which eight bits do not hold. Use fp32.")
     if precision == "int8":
         pair = _int8_pair(pair, calibrate, backend)
     return OnnxEngine(*pair, backend=backend, precision="fp32" if precision in ("auto", "int8") else precision)

@@ -115,6 +115,12 @@ def export(
     source = open_source(checkpoint)
     if parts == "stream":
         check_alone(source)
+    if source.checkpoint.model.joint:
+        if (format, precision) != ("onnx", "fp32"):
+            raise InputError(
+                "a joint head adds up many small probabilities, which needs float32: export it as ONNX in fp32"
+            )
+        log.info("verb and noun scores are written; the joint head's scores of actions are not")
     mappings = output.parent / CLASS_MAPPINGS
     _check_mappings(mappings, source)
     exact = PRECISIONS[format][0]

@@ -12,6 +12,7 @@ from torch import Tensor
 from egochef.clip import ClipSpec
 from egochef.data.transforms import to_input
 from egochef.engines.engine import Engine, recognise
+from egochef.errors import InputError
 from egochef.model.checkpoint import load_checkpoint
 from egochef.model.encoders import fold_batchnorm
 from egochef.model.recogniser import Logits, Recogniser, encode_frames
@@ -116,6 +117,8 @@ def load(
         InputError: no such file, cut off, not one of ours, or a device that is not there.
     """
     recogniser, about = load_checkpoint(Path(checkpoint))
+    if compiled and about.model.shift == "past":
+        raise InputError("torch.compile with an online encoder: its frames go one by one, past what is compiled")
     where = pick_device(device)
     dtype = pick_dtype(where, precision)
     return TorchEngine(recogniser, about.clip, about.taxonomy, where, dtype, encoder_is_final=True, compiled=compiled)

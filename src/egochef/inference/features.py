@@ -285,6 +285,10 @@ class Features:
             for name in ("verb", "noun")
         )
         shown = np.stack([view.index["shown"][self._rows] for view in self._views])  # (W, S)
+        place_of = np.full(len(ids), -1)
+        place_of[self._rows] = np.arange(self.num_segments)
+        self.shown_place = place_of[shown]
+        """(W, S) whose clip it is: a place among the segments, -1 for one that is not among them"""
         self.num_replaced = int((shown != self._rows).sum())  # clips of another segment, as theirs could not be read
 
     def read(self, view: np.ndarray, place: np.ndarray, *, pin_memory: bool = False) -> Tensor:

@@ -33,6 +33,8 @@ WINDOWS_S = (1.0, 2.0, 4.0)
 """lengths of the windows that are looked at together: actions are of all lengths"""
 REFRESH_S = 0.1
 """of a stream, at the rate of a camera each prediction looks at one window anew, in turn, and no answer gets older"""
+GAP_WINDOWS = 1.5
+"""shortest windows without a frame, after which what was seen before says nothing about what comes"""
 SURENESS_POWER = 3
 """a window weighs by this power of its best action's probability: the one that fits the action is the surest"""
 TIME_TOLERANCE_S = 1e-3
@@ -66,21 +68,28 @@ class ShiftMemory:
     frame is encoded beside the one that lies `lag_s` back, as if there were several streams, one between the other.
     """
 
-    def __init__(self, lag_s: float):
-        self.lag_s = lag_s
+    def __init__(self, lag_s: float, gap_s: float):
+        """`gap_s`: without a frame for longer than this, what comes does not follow what was."""
+        self.lag_s, self.gap_s = lag_s, gap_s
         self._kept: deque[tuple[float, Kept]] = deque()
 
     def before(self, time_s: float) -> Kept | None:
-        """Of the frame nearest to `lag_s` before a moment; None where there is none within half of that."""
-        while self._kept and not time_s - 1.5 * self.lag_s <= self._kept[0][0] < time_s:  # too old, or another stream's
+        """Of the frame nearest to `lag_s` before a moment, but not of one less than half of that before.
+
+        Where frames come more slowly that is the newest one. None at the start of a stream and behind a gap.
+        """
+        if self._kept and not 0 < time_s - self._kept[-1][0] <= self.gap_s:
+            self._kept.clear()
+        while len(self._kept) > 1 and self._kept[1][0] <= time_s - 1.5 * self.lag_s:
             self._kept.popleft()
-        nearest = min(self._kept, key=lambda each: abs(time_s - self.lag_s - each[0]), default=None)
-        if nearest is None or time_s - nearest[0] < 0.5 * self.lag_s:
-            return None
-        return nearest[1]
+        early = [each for each in self._kept if time_s - each[0] >= 0.5 * self.lag_s]
+        return min(early, key=lambda each: abs(time_s - self.lag_s - each[0]))[1] if early else None
 
     def keep(self, time_s: float, kept: Kept) -> None:
         self._kept.append((time_s, kept))
+
+    def clear(self) -> None:
+        self._kept.clear()
 
 
 class FeatureRing:
@@ -169,7 +178,8 @@ class RollingRecogniser:
         self._offsets_s = [window_times(window_s, engine.clip) for window_s in self.windows_s]
         self._whole_clips = engine.shift == "both"
         # Clips of the middle window are what an online encoder sees the frames of.
-        self._memory = ShiftMemory(self.windows_s[len(self.windows_s) // 2] / engine.clip.num_frames)
+        lag_s = self.windows_s[len(self.windows_s) // 2] / engine.clip.num_frames
+        self._memory = ShiftMemory(lag_s, max(GAP_WINDOWS * self.windows_s[0], 2 * lag_s))
         if self._whole_clips:
             log.warning(
                 "this model's encoder looks at later frames too: each window is encoded anew, %d frames at a time. For "
@@ -208,13 +218,18 @@ class RollingRecogniser:
         kept = self.encode_crops([0.0], torch.zeros(1, size, size, 3, dtype=torch.uint8))[0]
         for num_windows in range(1, len(self.windows_s) + 1):
             self._classify(kept.expand(num_windows, self.engine.clip.num_frames, *kept.shape))
+        self.begin_stream()
 
     def keep(self, time_s: float, features: Tensor) -> None:
         """Keep what `encode` made of a frame."""
         self.ring.add(time_s, features)
 
+    def begin_stream(self) -> None:
+        """What is encoded next follows nothing that was encoded before."""
+        self._memory.clear()
+
     def forget(self) -> None:
-        """Begin anew: what comes next does not follow what was."""
+        """Begin anew: what is kept next does not follow what was."""
         self.ring.clear()
         self._answers.clear()
 

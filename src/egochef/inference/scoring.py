@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 ENCODE_FRAMES = {"cpu": 16, "mps": 128, "cuda": 1024}
 """frames in one encoder call, by device; on a CPU more of them fall out of its caches, a quarter slower at 64"""
+ROWS_AT_ONCE = 4096
+"""segments whose scores are made ready at once: those of actions are thousands each"""
 CLASSIFY_CLIPS = 256
 """clips whose kept features are classified at once"""
 
@@ -74,6 +76,8 @@ def prior_of(folder: DataFolder, splits: tuple[str, ...], *, without: tuple[str,
                 assert segment.verb is not None and segment.noun is not None
                 verbs.append(segment.verb)
                 nouns.append(segment.noun)
+    if not verbs:
+        raise InputError(f"{folder.root}: no segments of {' and '.join(splits)} are left to count a prior on")
     return Prior.count(verbs, nouns, folder.taxonomy.num_verbs, folder.taxonomy.num_nouns, splits)
 
 
@@ -197,7 +201,11 @@ class Sums:
     def __init__(self, num_segments: int, taxonomy: Taxonomy, action_ids: tuple[int, ...]):
         self.action_ids = action_ids
         sizes = {"verb": taxonomy.num_verbs, "noun": taxonomy.num_nouns, "action": len(action_ids)}
-        self.probs = {kind: np.zeros((num_segments, size)) for kind, size in sizes.items() if size}
+        self.probs = {
+            kind: np.zeros((num_segments, size), np.float32 if kind == "action" else np.float64)  # these are many
+            for kind, size in sizes.items()
+            if size
+        }
 
     def add(self, places: np.ndarray, logits: Logits, action: Tensor | None, *, share: float = 1.0) -> None:
         """Add clips' probabilities, of the segments at places (B,), times `share`."""
@@ -205,7 +213,8 @@ class Sums:
         if action is not None:
             scores["action"] = action
         for kind, each in scores.items():
-            np.add.at(self.probs[kind], places, each.softmax(1).double().cpu().numpy() * share)
+            probs = each.softmax(1).double().cpu().numpy() * share
+            np.add.at(self.probs[kind], places, probs.astype(self.probs[kind].dtype))
 
     def table(self, segments: tuple[Segment, ...], ranks: Ranks) -> ScoreTable:
         """Log-probabilities of all segments; each rank has summed some of them, and gets the whole table.
@@ -213,18 +222,27 @@ class Sums:
         Raises:
             InputError: a score that is not finite.
         """
-        tiny = np.finfo(np.float32).tiny
-        logs = {}
-        for kind, summed in self.probs.items():
-            probs = ranks.sum(torch.from_numpy(summed)).numpy()  # 0 where another rank's
-            bad = np.flatnonzero(~np.isfinite(probs).all(axis=1))
-            if len(bad):
-                name = segments[bad[0]].narration_id
-                raise InputError(
-                    f"{len(bad)} segments have {kind} scores that are not finite, the first is {name}; "
-                    "try --precision fp32"
-                )
-            logs[kind] = np.log(np.maximum(probs, tiny)).astype(np.float32)
         ids = np.array([segment.narration_id for segment in segments])
-        table = ScoreTable(ids, logs["verb"], logs["noun"], "logits")
-        return keep_best(table, self.action_ids, logs["action"]) if "action" in logs else table
+        parts = []
+        for start in range(0, len(segments), ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            logs = {kind: _log_of_all(kind, summed[rows], ids[rows], ranks) for kind, summed in self.probs.items()}
+            part = ScoreTable(ids[rows], logs["verb"], logs["noun"], "logits")
+            parts.append(keep_best(part, self.action_ids, logs["action"]) if "action" in logs else part)
+        arrays = [
+            None if getattr(parts[0], name) is None else np.concatenate([getattr(part, name) for part in parts])
+            for name in ("verb_output", "noun_output", "action_id", "action_output")
+        ]
+        return ScoreTable(ids, arrays[0], arrays[1], "logits", arrays[2], arrays[3])  # type: ignore[arg-type]
+
+
+def _log_of_all(kind: str, probs: np.ndarray, ids: np.ndarray, ranks: Ranks) -> np.ndarray:
+    """Logarithms (S, classes) float32 of the ranks' summed probabilities, which are 0 where another rank's."""
+    summed = ranks.sum(torch.from_numpy(probs)).numpy()
+    bad = np.flatnonzero(~np.isfinite(summed).all(axis=1))
+    if len(bad):
+        raise InputError(
+            f"{len(bad)} segments have {kind} scores that are not finite, the first is {ids[bad[0]]}; "
+            "try --precision fp32"
+        )
+    return np.log(np.maximum(summed, np.finfo(np.float32).tiny)).astype(np.float32)

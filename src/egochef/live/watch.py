@@ -15,15 +15,13 @@ from torch import Tensor
 
 from egochef.engines.engine import Engine
 from egochef.inference.prediction import Prediction
-from egochef.inference.rolling import RollingRecogniser
+from egochef.inference.rolling import GAP_WINDOWS, RollingRecogniser
 from egochef.inference.smoothing import Smoother, Smoothing
 from egochef.live.capture import Capture, Frame
 from egochef.live.stats import Rate
 
 log = logging.getLogger(__name__)
 
-GAP_WINDOWS = 1.5
-"""shortest windows without a frame, after which what was seen before says nothing about what comes"""
 MANY_GAPS = 3
 """in a row, after which it is told that frames come too rarely"""
 WAIT_S = 0.1
@@ -65,11 +63,15 @@ class Recognition:
         self.rolling = RollingRecogniser(engine, windows_s)
         self.smoother = Smoother(engine.taxonomy, smoothing)
         self._session, self._last_s = -1, 0.0
+        self._encoded_session = -1
         self._num_gaps = 0  # in a row; -1 when it has been told
 
     def encode(self, frame: Frame) -> Encoded:
         """The first half: may run beside the second."""
         began_at = time.perf_counter()
+        if frame.session != self._encoded_session:
+            self.rolling.begin_stream()
+            self._encoded_session = frame.session
         features = self.rolling.encode(frame.time_s, frame.picture)
         return Encoded(frame, features, 1000 * (time.perf_counter() - began_at))
 

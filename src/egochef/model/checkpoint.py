@@ -182,7 +182,8 @@ def header_in(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
     if not metadata or "egochef" not in metadata:
         raise InputError(f"{path}: a safetensors file, but not one of EgoChef's (weights go to --init)")
     header = json.loads(metadata["egochef"])
-    assert isinstance(header, dict)
+    if not isinstance(header, dict):
+        raise InputError(f"{path}: damaged header. Take another copy of the file.")
     return header
 
 

@@ -4,12 +4,11 @@ In: a file whose last layer has a row for each verb and then for each noun, as t
 a recogniser that averages over the frames (TSN's consensus), and what its checkpoint says.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from egochef.clip import ClipSpec
+from egochef.clip import ClipSpec, Grid
 from egochef.errors import InputError
 from egochef.model.checkpoint import Checkpoint
 from egochef.model.recogniser import ModelConfig, Recogniser
@@ -43,6 +42,11 @@ def convert_baseline(
     """
     file = read_weights(path)
     num_classes = taxonomy.num_verbs + taxonomy.num_nouns
+    if file.has_unread_settings and not (mean and std):
+        raise InputError(
+            f"{path}: its settings are objects of a training library, which are not read. Give --mean and --std as its "
+            "preprocessing had them: wrong ones cost points (docs/models.md)."
+        )
     if file.classifier is None:
         raise InputError(f"{path}: has no last layer, so there is nothing to score. As a start for training: --init.")
     weight, bias = file.classifier
@@ -81,9 +85,13 @@ def clip_of(
     num_frames: int | None,
 ) -> ClipSpec:
     """The clips that a baseline was trained with; sizes that its file does not tell are the published ones."""
-    clip = ClipSpec(
-        num_frames=num_frames or told.num_frames or NUM_FRAMES,
-        resize_size=told.resize_size or 256,
-        image_size=told.image_size or 224,
+    if num_frames is None:
+        num_frames = NUM_FRAMES if told.num_frames is None else told.num_frames
+    return ClipSpec(
+        num_frames=num_frames,
+        resize_size=256 if told.resize_size is None else told.resize_size,
+        image_size=224 if told.image_size is None else told.image_size,
+        mean=told.mean if mean is None else mean,
+        std=told.std if std is None else std,
+        grid=Grid(min_frames=max(num_frames, Grid().min_frames)),
     )
-    return replace(clip, mean=mean or told.mean, std=std or told.std)

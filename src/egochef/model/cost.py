@@ -34,15 +34,15 @@ def cost_of(config: ModelConfig, clip: ClipSpec) -> Cost:
             verb * ACTION_BASE + noun for noun in range(config.num_nouns) for verb in range(config.num_verbs)
         ]
         config = replace(config, action_ids=tuple(sorted(verbs_first[:NUM_ACTIONS])))
-    recogniser = Recogniser(config).to("meta").train()
     with torch.device("meta"):
+        recogniser = Recogniser(config).train()
         frames = torch.empty(1, clip.num_frames, 3, size, size)
         flops = count_flops(recogniser, frames)
-        encoder_flops = count_flops(recogniser.encoder, frames[0, :1])
+        encoder_flops = count_flops(recogniser.encoder, frames[0, :1], 1)
     return Cost(encoder_flops, flops, count_parameters(recogniser), count_kept_bytes(recogniser, frames))
 
 
-def count_flops(module: nn.Module, inputs: Tensor) -> float:
+def count_flops(module: nn.Module, *inputs: Tensor | int) -> float:
     """Multiply-adds of a forward pass: convolutions, linear layers, recurrences. All else is below a hundredth."""
     total = 0.0
 
@@ -60,7 +60,7 @@ def count_flops(module: nn.Module, inputs: Tensor) -> float:
     hooks = [layer.register_forward_hook(count) for layer in module.modules()]
     try:
         with torch.no_grad():
-            module(inputs)
+            module(*inputs)
     finally:
         for hook in hooks:
             hook.remove()

@@ -80,14 +80,15 @@ class Encoder(nn.Module):
         self.shift = shift
         """none: each frame on its own. both: the frames before and after. past: the frame before (online)"""
 
-    def forward(self, frames: Tensor, num_frames: int = 1) -> Tensor:
+    def forward(self, frames: Tensor, num_frames: int | None = None) -> Tensor:
         """
         Args:
             frames: (B*T, 3, H, W) normalised, those of a clip one after the other.
-            num_frames: T.
+            num_frames: T; may be left out where each frame is on its own.
         """
         if self.shift == "none":
             return self.run(frames, None)
+        assert num_frames is not None, "a shift has to know where clips end"
         return self.run(frames, partial(shift_clips, num_frames=num_frames, past_only=self.shift == "past"))
 
     def step(self, frames: Tensor, before: Kept | None) -> tuple[Tensor, Kept]:

@@ -128,6 +128,12 @@ def _tell(file: WeightsFile, report: InitReport, faults: Mapping[str, str], enco
         ignored += f" ({', '.join(shown[:3])}{', ...' if len(shown) > 3 else ''})"
     num_all = report.num_loaded + len(report.missing)
     log.info("%s: %s, %d of %d tensors loaded%s", file.path, file.kind, report.num_loaded, num_all, ignored)
+    if file.has_unread_settings:
+        log.warning(
+            "%s: settings lie beside the weights that are not read, so frames are taken to have been normalised as for "
+            "ImageNet. If they were not, set clip.mean and clip.std.",
+            file.path,
+        )
     if faults:
         log.warning("%s: %d tensors stay random: %s", file.path, len(faults), ", ".join(_layers(faults)))
     shift = ENCODERS[encoder_name].shift

@@ -21,7 +21,8 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from egochef.clip import IMAGENET_MEAN, IMAGENET_STD, ClipSpec
 from egochef.errors import InputError
-from egochef.model.checkpoint import header_in, read_about
+from egochef.model.checkpoint import Checkpoint, header_in, read_about
+from egochef.model.shift import SHARE
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".tar", ".safetensors")
 WRAPPERS = ("state_dict", "model")
@@ -100,6 +101,10 @@ class WeightsFile:
     """None: as the encoder's ImageNet weights have it"""
     shift: str | None
     """the temporal shift it was trained with, of `model.shift.SHIFTS`; None: the names do not tell"""
+    about: Checkpoint | None = None
+    """what a checkpoint of ours says of itself"""
+    has_unread_settings: bool = False
+    """settings of a training library lie beside the weights, in a form that cannot be read without running it"""
 
     @property
     def classifier(self) -> tuple[Tensor, Tensor] | None:
@@ -122,9 +127,14 @@ def read_weights(path: Path) -> WeightsFile:
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: unknown kind of weights file, expected {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
     settings: Any = None
+    about = None
     if path.suffix == ".safetensors":
-        raw, preprocessing, shift = _read_safetensors(path)
-        kind = "safetensors" if preprocessing is None else "an EgoChef checkpoint"
+        raw, about = _read_safetensors(path)
+        kind, preprocessing, shift = "safetensors", None, None
+        if about:
+            clip = about.clip
+            preprocessing = Preprocessing(clip.mean, clip.std, clip.resize_size, clip.image_size, clip.num_frames)
+            kind, shift = "an EgoChef checkpoint", about.model.shift
     else:
         content = _unpickle(path)
         settings = content.get(SETTINGS) if isinstance(content, dict) else None
@@ -146,30 +156,27 @@ def read_weights(path: Path) -> WeightsFile:
         shift = "none"
     entries = _rename(raw, spellings, path)
     if isinstance(settings, dict) and isinstance(settings.get("data"), dict):
-        preprocessing = _settings_of_epic(settings["data"], path)
+        preprocessing = _settings_of_epic(settings, path)
         kind = f"an EPIC-KITCHENS-100 baseline ({'TSM' if shift == 'both' else 'TSN'})"
         first = entries.get("conv1.weight")
         if preprocessing.bgr and isinstance(first, Tensor) and first.dim() == 4 and first.shape[1] == 3:
             entries["conv1.weight"] = first.flip(1)  # for RGB
-    return WeightsFile(path, kind, entries, preprocessing, shift)
+    unread = settings is not None and type(settings) is not dict  # an object, or what stands in its place
+    return WeightsFile(path, kind, entries, preprocessing, shift, about, unread)
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Any], Preprocessing | None, str | None]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], Checkpoint | None]:
     try:
         with safe_open(path, framework="pt") as file:
             raw = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
             metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+        header = header_in(path, metadata) if "egochef" in metadata else {}
+    except InputError:
+        raise
+    except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: not a whole safetensors file ({error}). Is it cut off? Take another copy.") from None
-    if "egochef" not in metadata:
-        return raw, None, None
-    header = header_in(path, metadata)
-    if "clip" not in header:  # the encoder of kept features
-        return raw, None, None
-    about = read_about(path, header)
-    clip = about.clip
-    found = Preprocessing(clip.mean, clip.std, clip.resize_size, clip.image_size, clip.num_frames)
-    return raw, found, about.model.shift
+    # The encoder of kept features has a header too, and no clip in it.
+    return raw, read_about(path, header) if "clip" in header else None
 
 
 def _unpickle(path: Path) -> Any:
@@ -227,8 +234,14 @@ def _rename(raw: Mapping[str, Any], spellings: tuple[tuple[str, str], ...], path
     return renamed
 
 
-def _settings_of_epic(data: Mapping[str, Any], path: Path) -> Preprocessing:
-    """From `data` of the official baselines' settings (configs/*.yaml of C1-Action-Recognition-TSN-TRN-TSM)."""
+def _settings_of_epic(settings: Mapping[str, Any], path: Path) -> Preprocessing:
+    """From the official baselines' settings (configs/*.yaml of C1-Action-Recognition-TSN-TRN-TSM)."""
+    data, network = settings["data"], settings.get("model")
+    if isinstance(network, dict) and (network.get("shift_div", SHARE) != SHARE or network.get("temporal_pool")):
+        raise InputError(
+            f"{path}: a network with shift_div {network.get('shift_div')} and temporal_pool "
+            f"{network.get('temporal_pool')}, expected {SHARE} and none, as the published ones have"
+        )
     try:
         given = data["preprocessing"]
         scale = 1.0 if given.get("rescale", True) else 255.0  # pixel values went in as 0..255

@@ -104,10 +104,11 @@ def _of_run(run: Path, folder: DataFolder, split: str, segments: tuple[Segment, 
             return load_scores(kept)
         except InputError as error:
             log.warning("%s They are made anew.", error)
-    from egochef.deploy.backends import load_scorer
+    from egochef.deploy.backends import load_scorer, views_of
     from egochef.inference.scoring import score_split
 
-    table = score_split(load_scorer(run, device=device, precision="auto"), folder, split, segments)
+    engine = load_scorer(run, device=device, precision="auto")
+    table = score_split(engine, folder, split, segments, num_views=views_of(run))
     try:
         save_scores(kept, table)
         for older in kept.parent.glob(f"{split}-*.npz"):

@@ -41,8 +41,8 @@ class Tuning:
     prior_splits: tuple[str, ...]
     """whose labels the prior is counted on when it is used"""
     threshold: float | None
-    """least probability of a segment's best action from which 80 % of such answers were right (`egochef live
-    --threshold`); None: never so many"""
+    """of a single member alone: least product of its best verb's and best noun's probability from which 80 % of such
+    answers were right, of whole segments (`egochef live --threshold`); None: never so many, or several members"""
     participants: tuple[str, ...]
     """that it was tuned on, held out of the members' training"""
     num_segments: int
@@ -91,7 +91,7 @@ def tune(
         weights=tuple(weights),
         prior_strength=strength,
         prior_splits=prior.splits,
-        threshold=fit_threshold(tuned, truth),
+        threshold=fit_threshold(tables[0], truth) if len(tables) == 1 else None,
         participants=participants,
         num_segments=len(truth.verb),
         plain_accuracy=round(100 * float(is_right(ensemble(tables, names=names), truth).mean()), 2),
@@ -158,9 +158,10 @@ def fit_strength(table: ScoreTable, truth: Truth, prior: Prior) -> float:
 
 
 def fit_threshold(table: ScoreTable, truth: Truth, precision: float = PRECISION) -> float | None:
-    """The least probability of the best action from which that share of answers was right."""
-    probs = np.exp(top_actions(table)[1][:, 0])
-    right = is_right(table, truth)
+    """The least product of the best verb's and noun's probability from which that share of answers was right."""
+    verb, noun = log_probs(table)
+    probs = np.exp(verb.max(axis=1) + noun.max(axis=1))
+    right = (verb.argmax(axis=1) == truth.verb) & (noun.argmax(axis=1) == truth.noun)
     order = np.argsort(-probs, kind="stable")
     share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
     enough = np.flatnonzero(share >= precision)

@@ -249,12 +249,19 @@ def _summary(config: TrainConfig, header: Header) -> str:
         causal = "causal " if model.causal else ""
         temporal = f"a {causal}tcn of {model.num_layers} blocks and {model.hidden_size} channels"
     fixed = "; it was not trained further" if config.encoder_is_fixed else ""
+    seen = {
+        "none": "each frame",
+        "past": "each frame, with channels of the one before",
+        "both": "the frames of a clip, which exchange channels",
+    }[model.shift]
+    joint = f", which a joint head ties by {len(model.action_ids):,} actions" if model.joint else ""
     return (
         "Recognises what a pair of hands does in first-person kitchen video: a verb "
         f"({model.num_verbs} classes) and a noun ({model.num_nouns}) for each segment.\n\n"
         f"- Recipe: `{fields.get('recipe', config.recipe)}`\n"
-        f"- Encoder: `{model.encoder}` on each frame, which started from {starts}{fixed}\n"
+        f"- Encoder: `{model.encoder}` on {seen}, which started from {starts}{fixed}\n"
         f"- Over time: {temporal}, pooled by {model.pooling}\n"
+        f"- Heads: verb and noun{joint}\n"
         f"- Size: {header.num_parameters:,} parameters; `{BEST}` has {header.num_bytes:,} bytes\n"
     )
 
@@ -310,6 +317,8 @@ def _data(config: TrainConfig, header: Header, sessions: Sequence[Mapping[str, A
     counts = next((s["num_segments"] for s in reversed(sessions) if isinstance(s.get("num_segments"), dict)), None)
     if counts:
         rows.append("- Segments: " + ", ".join(f"{split} {count:,}" for split, count in counts.items()))
+    if config.held_out:
+        rows.append(f"- Held out of training, to tune by: {', '.join(config.held_out)}")
     if config.participants:
         rows.append(f"- Only the videos of: {', '.join(config.participants)}")
     for split, most in (("training", config.max_train_segments), ("validation", config.max_validation_segments)):

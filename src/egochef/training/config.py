@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -177,6 +177,8 @@ class TrainConfig:
                 f"feature_views is {self.feature_views} and frozen_encoder is true: kept features have the encoder "
                 "frozen already, frozen_encoder is for training from pictures"
             )
+        if self.feature_views and self.num_views > 1:
+            raise InputError(f"num_views is {self.num_views}, but features are kept of one evaluation clip a segment")
         if self.feature_views and self.augment.cutmix_alpha:
             raise InputError(
                 f"feature_views is {self.feature_views} and augment.cutmix_alpha is {self.augment.cutmix_alpha}, "
@@ -237,14 +239,15 @@ def with_init(config: TrainConfig, init: str) -> TrainConfig:
         InputError: a file that cannot be read.
     """
     model = dataclasses.replace(config.model, frozen_batchnorm=init != "none")
-    clip = config.clip
+    info = ENCODERS[model.encoder]
+    clip = dataclasses.replace(config.clip, mean=info.mean, std=info.std)
     if init not in ("imagenet", "none") and (preprocessing := read_weights(Path(init)).preprocessing):
         clip = preprocessing.of_clips(clip)
     return dataclasses.replace(config, init=init, model=model, clip=clip)
 
 
 def with_encoder(config: TrainConfig, encoder: str) -> TrainConfig:
-    """Use another encoder, with the normalisation that its ImageNet weights want.
+    """Use another encoder, with the normalisation that the weights it starts from want.
 
     Raises:
         InputError: there is no such encoder; names those there are.
@@ -253,7 +256,8 @@ def with_encoder(config: TrainConfig, encoder: str) -> TrainConfig:
         raise InputError(f"unknown encoder {encoder!r}, expected one of {', '.join(ENCODERS)}")
     info = ENCODERS[encoder]
     clip = dataclasses.replace(config.clip, mean=info.mean, std=info.std)
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, encoder=encoder), clip=clip)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, encoder=encoder), clip=clip)
+    return config if config.init in ("imagenet", "none") else with_init(config, config.init)
 
 
 def with_num_frames(config: TrainConfig, num_frames: int) -> TrainConfig:
@@ -313,8 +317,22 @@ def set_fields(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
     Raises:
         InputError: a field that does not exist, or a value that is not one of its; names both.
     """
-    values = to_dict(config)
+    whole: dict[str, Callable[[TrainConfig, str], TrainConfig]] = {  # other fields hang on these
+        "model.encoder": with_encoder,
+        "init": with_init,
+        "clip.num_frames": lambda before, text: with_num_frames(before, int(text)),
+    }
+    others = []
     for setting in settings:
+        name, _, text = setting.partition("=")
+        if name not in whole:
+            others.append(setting)
+        elif name == "clip.num_frames" and not text.isdecimal():
+            raise InputError(f"--set {setting}: expected a whole number")
+        else:
+            config = whole[name](config, text)
+    values = to_dict(config)
+    for setting in others:
         name, equals, text = setting.partition("=")
         *path, last = name.split(".")
         where: Any = values

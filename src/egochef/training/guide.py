@@ -14,6 +14,7 @@ from egochef.scoring.table import load_scores, log_probs
 from egochef.taxonomy import ACTION_BASE
 from egochef.training.config import TrainConfig
 from egochef.training.objective import Guide
+from egochef.training.sources import shares_of
 
 
 def make_guide(config: TrainConfig, model: ModelConfig, segments: Sequence[Segment], device: torch.device) -> Guide:
@@ -29,12 +30,13 @@ def make_guide(config: TrainConfig, model: ModelConfig, segments: Sequence[Segme
     log_prior = teacher = None
     if config.logit_adjustment:
         verb, noun = np.array(pairs_of(segments)).T  # (S,)
+        shares = shares_of(verb, noun, config.balance)
         classes = {"verb": (verb, model.num_verbs), "noun": (noun, model.num_nouns)}
         if model.action_ids:
             places = np.searchsorted(model.action_ids, verb * ACTION_BASE + noun)
             classes["action"] = (places, len(model.action_ids))
         log_prior = {
-            task: config.logit_adjustment * torch.from_numpy(log_shares(of_segments, num)).float().to(device)
+            task: config.logit_adjustment * torch.from_numpy(log_shares(of_segments, num, shares)).float().to(device)
             for task, (of_segments, num) in classes.items()
         }
     if config.teacher:
@@ -47,9 +49,15 @@ def pairs_of(segments: Sequence[Segment]) -> list[tuple[int, int]]:
     return [(each.verb, each.noun) for each in segments if each.verb is not None and each.noun is not None]
 
 
-def log_shares(classes: np.ndarray, num_classes: int) -> np.ndarray:
-    """Logarithm of each class's share (classes,) of segments' classes (S,); one that never comes counts as if once."""
-    counts = np.maximum(np.bincount(classes, minlength=num_classes), 1)
+def log_shares(classes: np.ndarray, num_classes: int, shares: np.ndarray | None = None) -> np.ndarray:
+    """Logarithm of how often each class (classes,) comes among segments' classes (S,); one that never does, as if once.
+
+    Args:
+        shares: (S,) chances that the segments are drawn by; None: each comes once.
+    """
+    weights = None if shares is None else shares * len(classes)
+    counts = np.bincount(classes, weights, minlength=num_classes)
+    counts = np.where(counts == 0, 1, counts)
     return np.log(counts / counts.sum())
 
 

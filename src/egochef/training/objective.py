@@ -96,7 +96,7 @@ def mixup(inputs: Tensor, alpha: float, rng: np.random.Generator) -> Mix:
     if num_clips == 1:
         return Mix(torch.arange(1), 1.0)
     partner, own_share = torch.from_numpy(rng.permutation(num_clips)), float(rng.beta(alpha, alpha))
-    inputs.copy_(own_share * inputs + (1 - own_share) * inputs[partner.to(inputs.device)])
+    inputs.lerp_(inputs[partner.to(inputs.device)], 1 - own_share)
     return Mix(partner, own_share)
 
 

@@ -34,6 +34,7 @@ from egochef.inference.scoring import score_features, score_segments, truth_of
 from egochef.model.checkpoint import Checkpoint
 from egochef.model.recogniser import Recogniser
 from egochef.model.weights import load_initial_weights
+from egochef.model.weights_files import read_weights
 from egochef.ranks import Ranks
 from egochef.records import to_flat_dict
 from egochef.runtime import num_cpus, pick_device, pick_dtype, seed_torch
@@ -239,6 +240,11 @@ def _open_data(
     kept = open_about(folder.root) if is_features(folder.root) else None
     if kept:
         config = with_features(config, folder.root, kept)
+        if config.held_out and "train" in kept.spec.encoder_trained_on:
+            raise InputError(
+                f"{folder.root}: the encoder of these features has learned from everybody's training segments, also "
+                f"from those of {', '.join(config.held_out)}, who are to be held out. Make others."
+            )
     segments = tuple(segment for split in config.train_on for segment in read_split(folder, split))
     segments = spread(_without(segments, config.held_out), config.max_train_segments)
     held_out = () if "validation" in config.train_on else read_split(folder, "validation")
@@ -284,6 +290,7 @@ def _build_recogniser(
         load_encoder(folder.root, recogniser.encoder, kept.spec)
         log.info("encoder %s, clips and augmentation as in %s", config.model.encoder, folder.root)
     else:
+        _check_unseen(config)
         report = load_initial_weights(
             recogniser.encoder, config.model.encoder, config.init, partial=config.init_partial
         )
@@ -291,10 +298,30 @@ def _build_recogniser(
     return recogniser
 
 
+def _start_of(config: TrainConfig) -> Checkpoint | None:
+    """The checkpoint of ours that a run starts from; None where it is something else."""
+    return None if config.init in ("imagenet", "none") else read_weights(Path(config.init)).about
+
+
+def _check_unseen(config: TrainConfig) -> None:
+    """
+    Raises:
+        InputError: the run starts from a checkpoint that has learned from those who are to be held out.
+    """
+    start = _start_of(config)
+    if config.held_out and start and "train" in start.train_on and not set(config.held_out) <= set(start.held_out):
+        raise InputError(
+            f"{config.init}: has learned from the training segments of {', '.join(config.held_out)}, who are to be "
+            "held out. Start from another file, or from imagenet."
+        )
+
+
 def _about(config: TrainConfig, recogniser: Recogniser, folder: DataFolder, kept: FeaturesAbout | None) -> Checkpoint:
     """What the run's checkpoints say; whatever the encoder of kept features has seen counts too."""
     start = config.init if config.init in ("imagenet", "none") else Path(config.init).name
     seen = set(config.train_on)
+    if not kept and (begun := _start_of(config)):
+        seen |= set(begun.train_on)
     if kept:
         start = kept.spec.initial_weights
         seen |= set(kept.spec.encoder_trained_on)

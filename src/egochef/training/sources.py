@@ -199,6 +199,14 @@ class FeatureSource:
         self.features, self.config, self.device, self.rank, self.num_ranks = features, config, device, rank, num_ranks
         self.num_segments = features.num_segments
         self.narration_id = narration_id
+        self.is_ours = features.shown_place >= 0  # (W, S): not the clip of a segment that is not to be learned from
+        if not self.is_ours.any(axis=0).all():
+            names = narration_id[~self.is_ours.any(axis=0)]
+            raise InputError(
+                f"{features.root}: {len(names)} segments could not be read when the features were made, and only clips "
+                f"of others that are not learned from stand for them; the first is {names[0]}. Make more views, or "
+                "mend the video and make the features anew."
+            )
         self.shares = shares_of(features.verb[0].numpy(), features.noun[0].numpy(), config.balance)
 
     def epoch(self, epoch: int, first_step: int, micro_batch: int) -> Generator[MicroBatch]:
@@ -210,6 +218,8 @@ class FeatureSource:
         config = self.config
         rng = np.random.default_rng([config.seed, epoch, 2])
         views = rng.integers(self.features.num_views, size=self.num_segments)
+        rows = np.arange(self.num_segments)
+        views = np.where(self.is_ours[views, rows], views, self.is_ours.argmax(axis=0))
         plan = _plan_of(self, epoch, first_step, micro_batch)
         places = [np.array([index for _, _, index in planned.keys]) for planned in plan]
         pin_memory = self.device.type == "cuda"
@@ -225,7 +235,7 @@ class FeatureSource:
                     None,
                     self.features.verb[view, place].to(self.device),
                     self.features.noun[view, place].to(self.device),
-                    place,
+                    self.features.shown_place[view, place],
                     planned.number,
                     planned.step_share,
                     planned.ends_step,
