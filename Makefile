@@ -6,7 +6,7 @@ TWO_FILES_AT_A_TIME := --numprocesses 2 --dist loadfile
 SPHINX := --quiet --fresh-env --nitpicky --jobs auto --doctree-dir outputs/docs-doctrees
 READY := .venv/.ready
 
-.PHONY: setup demo test test-fast lint docs docs-links soak bench results clean
+.PHONY: setup demo test test-fast lint docs docs-links soak bench accuracy results clean
 
 setup: $(READY)  ## .venv with everything pinned
 
@@ -41,10 +41,13 @@ soak: setup  ## what takes too long for every day: 50 kills at random moments, o
 
 bench: setup  ## the measured numbers of the README, as JSON files (four hours)
 	mkdir -p outputs
-	for name in decode submission workers temporal store_formats store_accuracy features levers live_accuracy live_memory recurrence exports; do \
+	for name in decode submission workers temporal store_formats store_accuracy features levers live_accuracy live_memory recurrence exports shift; do \
 		$(BIN)/python benchmarks/$$name.py > outputs/$$name.json && mv outputs/$$name.json benchmarks/results/ || exit 1; done
 	for what in data train live; do \
 		$(BIN)/egochef bench $$what --json > outputs/$$what.json && mv outputs/$$what.json benchmarks/results/ || exit 1; done
+
+accuracy: setup  ## benchmarks/results/accuracy.json: every model and switch on a hard drawn kitchen (a day; goes on where it was)
+	$(BIN)/python benchmarks/accuracy.py
 
 results: setup  ## docs/results.md: three models of a drawn kitchen, and what they do (half an hour)
 	test -d outputs/results/kitchen || $(BIN)/egochef toy --out outputs/results/kitchen --segments 700 --seed 1
