@@ -429,6 +429,28 @@ def _rows(study: str, kept: dict[str, Any], streams: dict[str, Any], num: int) -
         yield row
 
 
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """A study's table, the base first; `-` where there is nothing to say."""
+    lines = [
+        "| | action top-1 | gain in points (95 %) | seeds | GFLOPs | training time | over a stream | published |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        gain = row.get("action_gain")
+        told = f"{gain['mean']:+.1f} ({gain['low']:+.1f} to {gain['high']:+.1f})" if gain else "-"
+        cells = [
+            row["title"],
+            f"{row['action']:.1f} %",
+            told,
+            str(row["num_seeds"]),
+            f"{row['gflops']:.2f}",
+            *(f"{row[name]:.2f} times" if name in row else "-" for name in ("training_time", "stream_over_base")),
+            row["published"] or "-",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def interval(differences: np.ndarray) -> dict[str, float]:
     """Mean and 95 % interval of paired differences (seeds, S), resampled over seeds and segments."""
     random = np.random.default_rng(0)
@@ -463,8 +485,10 @@ def main() -> None:
                 study, names, [seed for seed in range(STUDIES[study].num_seeds) if seed in (args.seeds or [seed])]
             )
             bench.time_streams(study, names)
+    if not args.results.exists():
+        sys.exit(f"{args.results}: no such file. Run it without --table first.")
     kept = json.loads(args.results.read_text())
-    print(json.dumps(summarise(kept, NUM_VALIDATION), indent=1))
+    print("\n\n".join(markdown(rows) for rows in summarise(kept, NUM_VALIDATION).values() if rows))
 
 
 if __name__ == "__main__":

@@ -46,6 +46,13 @@ def test_gains_are_paired_and_their_intervals_hold_them(accuracy):
     assert rows["bilstm"]["gflops"] == pytest.approx(3.21, abs=0.01)
 
 
+def test_table_says_what_does_not_help(accuracy):
+    rows = accuracy.summarise(made_up(accuracy, 0.0), NUM)["heads"]
+    lines = accuracy.markdown(rows).splitlines()
+    assert len(lines) == 4 and lines[2].startswith("| BiLSTM (the base) | ") and "| - | 5 | 3.21 |" in lines[2]
+    assert "| +0.0 (+0.0 to +0.0) | 4 |" in lines[3] and "| 1.50 times | - | - |" in lines[3]
+
+
 def test_no_gain_has_zero_in_its_interval(accuracy):
     rng = np.random.default_rng(1)
     differences = rng.choice((-1.0, 0.0, 1.0), size=(5, NUM))

@@ -64,3 +64,14 @@ def test_more_frames_cost_more() -> None:
     small, large = cost_of(model, clip), cost_of(model, dataclasses.replace(clip, num_frames=8))
     assert large.flops > 1.9 * small.flops and large.training_bytes > 1.9 * small.training_bytes
     assert large.num_parameters == small.num_parameters
+
+
+def test_a_joint_head_counts_as_many_actions_as_there_are() -> None:
+    model, clip = ModelConfig(encoder="efficientnet_lite0", temporal="mean"), ClipSpec(num_frames=2, image_size=64)
+    plain, unknown, known = (
+        cost_of(dataclasses.replace(model, **changes), clip)
+        for changes in ({}, {"joint": True}, {"joint": True, "action_ids": (3, 1000, 2001)})
+    )
+    assert unknown.num_parameters - plain.num_parameters == 3568 * 1281, "EK-100's"
+    assert known.num_parameters - plain.num_parameters == 3 * 1281
+    assert known.flops - plain.flops == 3 * 1280
