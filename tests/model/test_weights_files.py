@@ -245,6 +245,8 @@ def test_what_is_no_baseline_of_these_classes_is_told(state: dict[str, Tensor], 
     kinetics |= {"module.new_fc.weight": torch.zeros(400, 2048), "module.new_fc.bias": torch.zeros(400)}
     with pytest.raises(InputError, match=r"knows 400 classes, expected 397 \(97 verbs, then 300 nouns\).*--init"):
         convert_baseline(save(tmp_path / "kinetics.pth", {"state_dict": kinetics}), EPIC)
+    with pytest.raises(InputError, match=r"nothing\.ckpt: cannot be read \(No such file\)"):
+        convert_baseline(tmp_path / "nothing.ckpt", EPIC)
     encoder = {name: tensor for name, tensor in state.items() if not name.startswith("fc")}
     with pytest.raises(InputError, match="has no last layer"):
         convert_baseline(save(tmp_path / "encoder.pth", encoder), EPIC)

@@ -54,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
     if len(tables) > 1 or args.tuned:
         for name, member in members.items():
             print(f"{name}\n{format_metrics(member)}\n")
-        print(f"{'tuned ' if args.tuned else ''}ensemble of {len(tables)}")
+        ensembled = f"ensemble of {len(tables)}" if len(tables) > 1 else "scores"
+        print(f"tuned {ensembled}" if args.tuned else ensembled)
     print(format_metrics(metrics))
     if args.out:
         print(f"written: {args.out / 'metrics.json'}, {args.out / 'scores.npz'}")

@@ -126,6 +126,8 @@ def read_weights(path: Path) -> WeightsFile:
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: unknown kind of weights file, expected {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    if not path.is_file():
+        raise InputError(f"{path}: cannot be read (No such file). Give a weights file.")
     settings: Any = None
     about = None
     if path.suffix == ".safetensors":
