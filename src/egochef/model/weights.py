@@ -46,7 +46,7 @@ class InitReport:
 def load_initial_weights(
     encoder: nn.Module, encoder_name: str, init: str, *, partial: bool = False, url: str = RESNET50_URL
 ) -> InitReport:
-    """Fill an encoder, whole or not at all; what was and was not loaded is told in the log.
+    """Fill an encoder, whole or not at all; what was and was not loaded of a file is told in the log.
 
     Args:
         init: `imagenet`, `none` (leave the random weights), or a file that `weights_files` knows.
@@ -79,7 +79,8 @@ def load_initial_weights(
         missing=tuple(name for name in expected if name not in found),
         unexpected=tuple(name for name in file.entries if name not in expected),
     )
-    _tell(file, report, faults, encoder_name)
+    if init != "imagenet":  # there all is known
+        _tell(file, report, faults, encoder_name)
     return report
 
 
