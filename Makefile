@@ -46,7 +46,7 @@ bench: setup  ## the measured numbers of the README, as JSON files (four hours)
 	for what in data train live; do \
 		$(BIN)/egochef bench $$what --json > outputs/$$what.json && mv outputs/$$what.json benchmarks/results/ || exit 1; done
 
-accuracy: setup  ## benchmarks/results/accuracy.json: every model and switch on a hard drawn kitchen (a day; goes on where it was)
+accuracy: setup  ## benchmarks/results/accuracy.json: every model and switch on a hard drawn kitchen (many hours; goes on where it was)
 	$(BIN)/python benchmarks/accuracy.py
 
 results: setup  ## docs/results.md: three models of a drawn kitchen, and what they do (half an hour)

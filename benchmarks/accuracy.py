@@ -127,7 +127,7 @@ HEADS = Study(
         "attention": Variant("attention pooling of the frames", model(temporal="mean", pooling="attention")),
         "bigru": Variant("GRU", model(temporal="bigru")),
         "tcn": Variant("temporal convolutions", model(temporal="tcn")),
-        "joint": Variant("joint action head", model(joint=True), published="+0.7 (joint verb-noun-action heads)"),
+        "joint": Variant("joint action head", model(joint=True)),
         "mixup": Variant("mixup of features, 0.2", augment(mixup_alpha=0.2)),
         "ema": Variant("moving average of weights, 0.99", field(ema_decay=0.99)),
         "balance": Variant("class-balanced sampling, 0.5", field(balance=0.5)),
@@ -170,6 +170,7 @@ def _from_random(config: TrainConfig) -> TrainConfig:
     return with_init(with_encoder(config, "resnet50"), "none")
 
 
+TSM_PUBLISHED = "+8.35 over TSN, with Kinetics weights (README of C1-Action-Recognition-TSN-TRN-TSM)"
 LIGHT = several(
     model(encoder="efficientnet_lite0_tsm_online", temporal="tcn", joint=True),
     augment(mixup_alpha=0.2),
@@ -179,14 +180,14 @@ ENCODERS = Study(
     _whole(toy()),
     {
         "lite0": Variant("Lite0 + BiLSTM (the base)"),
-        "tsm": Variant("TSM, both ways", model(encoder="efficientnet_lite0_tsm"), published="+8.35 (TSM over TSN)"),
+        "tsm": Variant("TSM, both ways", model(encoder="efficientnet_lite0_tsm"), published=TSM_PUBLISHED),
         "online": Variant("TSM, online", model(encoder="efficientnet_lite0_tsm_online")),
         "tsm_mean": Variant("TSM, mean of the frames", model(encoder="efficientnet_lite0_tsm", temporal="mean")),
         "tsm_tcn": Variant("TSM + TCN", model(encoder="efficientnet_lite0_tsm", temporal="tcn")),
         "cutmix": Variant("CutMix, 1.0", augment(cutmix_alpha=1.0)),
         "mixup": Variant("mixup of pictures, 0.2", augment(mixup_alpha=0.2)),
         "layers": Variant("learning rates by layer, 0.8", field(layer_decay=0.8)),
-        "light": Variant("the recipe `light`'s set", LIGHT),
+        "light": Variant("TSM online, TCN, joint head, mixup, moving average", LIGHT),
         "resnet50": Variant("ResNet-50 + BiLSTM from random weights", _from_random),
     },
     num_seeds=3,

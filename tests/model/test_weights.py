@@ -157,6 +157,8 @@ def test_old_files_without_step_counters_load(
     report = load_initial_weights(resnet, "resnet50", save(tmp_path / "old.pth", old))
     assert (report.num_loaded, len(report.missing)) == (265, 53)
     assert all(name.endswith("num_batches_tracked") for name in report.missing)
+    strange = old | {"bn1.num_batches_tracked": "many"}
+    assert load_initial_weights(resnet, "resnet50", save(tmp_path / "strange.pth", strange)).num_loaded == 265
 
 
 def test_half_precision_files_load_as_float32(

@@ -68,7 +68,9 @@ def load_initial_weights(
     file = read_weights(path)
     expected = encoder.state_dict()
     faults = find_faults(file.entries, expected)
-    found = {name: file.entries[name] for name in expected if name not in faults and name in file.entries}
+    found = {
+        name: value for name in expected if name not in faults and isinstance(value := file.entries.get(name), Tensor)
+    }
     if faults and not (partial and any(tensor.dim() > 1 for tensor in found.values())):
         raise InputError(_why_refused(file, faults, len(found), len(expected), encoder_name))
     encoder.load_state_dict(found, strict=False)

@@ -13,7 +13,7 @@ from egochef.errors import InputError
 from egochef.scoring.actions import top_actions
 from egochef.scoring.ensemble import ensemble
 from egochef.scoring.metrics import Truth
-from egochef.scoring.prior import Prior, apply_prior, joint_log_probs
+from egochef.scoring.prior import ROWS_AT_ONCE, Prior, apply_prior, joint_log_probs
 from egochef.scoring.table import ScoreTable, align, log_probs, take_rows
 from egochef.taxonomy import ACTION_BASE
 
@@ -143,8 +143,8 @@ def fit_strength(table: ScoreTable, truth: Truth, prior: Prior) -> float:
 
     def loss(strength: float) -> float:
         total = 0.0
-        for start in range(0, len(few), 256):
-            part = slice(start, start + 256)
+        for start in range(0, len(few), ROWS_AT_ONCE):
+            part = slice(start, start + ROWS_AT_ONCE)
             joint = joint_log_probs(take_rows(few, part), prior, strength)
             total -= float(joint[np.arange(len(joint)), verb[part], noun[part]].sum())
         return total / len(few)
