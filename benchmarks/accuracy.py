@@ -66,7 +66,9 @@ from egochef.training.runfiles import read_log
 from egochef.training.state import newest_whole, state_path
 
 NUM_SEGMENTS, NUM_VALIDATION = 2000, 1000
-KITCHEN = ToyConfig(num_segments=NUM_SEGMENTS, validation_share=NUM_VALIDATION / NUM_SEGMENTS, difficulty="hard")
+KITCHEN = ToyConfig(
+    seed=1, num_segments=NUM_SEGMENTS, validation_share=NUM_VALIDATION / NUM_SEGMENTS, difficulty="hard"
+)
 RESULTS = Path(__file__).parent / "results" / "accuracy.json"
 NUM_RESAMPLED = 10_000
 NUM_TIMED = 60

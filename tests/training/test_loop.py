@@ -269,7 +269,7 @@ def test_recipes_are_the_published_ones():
         assert (config.label_smoothing, config.augment.cutmix_alpha) == (0.1, 1.0)
         assert (config.epochs, config.warmup_epochs, config.patience) == (50, 3, 10)
     assert toy().clip.image_size >= 160
-    with pytest.raises(InputError, match="expected one of frames16, frames32, toy"):
+    with pytest.raises(InputError, match="expected one of frames16, frames32, light, strong, fast, toy"):
         find_recipe("frames64")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from egochef.bench.peers import CONTENDERS, NUM_NOUNS, NUM_VERBS, Contender, as_recogniser, classes
+from egochef.bench.peers import CONTENDERS, Contender, as_recogniser, classes, known_actions
 from egochef.bench.process import peak_mib_so_far
 from egochef.data.annotations import Segment, open_data_folder, read_split
 from egochef.data.dataset import ClipDataset, Sample, collate
@@ -24,6 +24,7 @@ from egochef.engines.torch_engine import TorchEngine
 from egochef.errors import InputError
 from egochef.model.recogniser import encode_frames
 from egochef.runtime import mixed_precision, num_cpus, pick_device, pick_dtype, seed_torch
+from egochef.taxonomy import ACTION_BASE
 from egochef.training.config import TrainConfig
 from egochef.training.sources import MicroBatch, VideoSource, find_micro_batch, plan_epoch
 from egochef.training.step import TIMED, Learner, OutOfMemoryError, StepTimer
@@ -178,8 +179,8 @@ def resident_clips(config: TrainConfig, micro_batch: int, device: torch.device) 
     shape = (most, clip.num_frames, clip.image_size, clip.image_size, 3)
     frames = torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8)).to(device)
     colour = torch.from_numpy(np.stack([draw_colour(config.augment, rng) for _ in range(most)]))
-    verb = torch.from_numpy(rng.integers(NUM_VERBS, size=most)).to(device)
-    noun = torch.from_numpy(rng.integers(NUM_NOUNS, size=most)).to(device)
+    action = torch.from_numpy(rng.choice(known_actions(), most)).to(device)
+    verb, noun = action // ACTION_BASE, action % ACTION_BASE
     micros = []
     for planned in plan:
         num = len(planned.keys)

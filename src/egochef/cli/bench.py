@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="M",
-        help="some of ours16, ours32, light16, and with train timesformer, videomae, swin_t, swin_b (default: all)",
+        help="some of ours16, ours32, light16; train: fast, timesformer, videomae, swin_t, swin_b too (default: all)",
     )
     train.add_argument("--price", type=float, metavar="X", help="of a GPU-hour, to reckon what a training costs")
     add_device(train)  # type: ignore[arg-type]  # a group takes arguments as a parser does

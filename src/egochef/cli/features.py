@@ -20,7 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument(
         "--checkpoint", type=Path, metavar="C", help="checkpoint file or run folder whose encoder is used"
     )
-    start.add_argument("--recipe", metavar="R", help="start as this recipe does instead: frames16, frames32 or toy")
+    start.add_argument(
+        "--recipe",
+        metavar="R",
+        help="start as this recipe does instead: frames16, frames32, light, strong, fast or toy",
+    )
     parser.add_argument("--init", metavar="FILE", help="with --recipe: weights file of the encoder, or imagenet")
     parser.add_argument(
         "--init-partial", action="store_true", help="with --init: take what fits of a file that lacks some weights"

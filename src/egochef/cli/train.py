@@ -18,7 +18,7 @@ DATA_HELP = "data folder in EK-100's layout, a store, or features: then only wha
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     start = parser.add_mutually_exclusive_group(required=True)
-    start.add_argument("--recipe", metavar="R", help="frames16, frames32 or toy")
+    start.add_argument("--recipe", metavar="R", help="frames16, frames32, light, strong, fast or toy")
     start.add_argument("--config", type=Path, metavar="FILE", help="a saved config.json instead of a recipe")
     add_data(parser, DATA_HELP)
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
