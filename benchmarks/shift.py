@@ -2,12 +2,14 @@
 
 Encoders as inference has them (BatchNorm folded, channels last), one picture of 224 pixels at a time and a clip of 8,
 in turns so that a busy machine hits all alike: medians of --rounds. Also how far the stream's features are from those
-of the same frames as a whole clip, relative to the largest. Prints JSON.
+of the same frames as a whole clip, relative to the largest; and whole predictions over a stream by the recipe `light`,
+with random weights. Prints JSON.
 
     python benchmarks/shift.py > benchmarks/results/shift.json
 """
 
 import argparse
+import dataclasses
 import json
 import statistics
 import time
@@ -15,11 +17,16 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from accuracy import stream
 from torch import Tensor
 
+from egochef.bench.peers import classes, known_actions
+from egochef.engines.torch_engine import TorchEngine
 from egochef.model.encoders import ENCODERS, build_encoder, fold_batchnorm
+from egochef.model.recogniser import Recogniser
 from egochef.model.shift import Encoder
 from egochef.model.weights import load_initial_weights
+from egochef.recipes import light
 from egochef.runtime import describe_machine, mixed_precision
 
 SIZE_PX, NUM_FRAMES = 224, 8
@@ -38,6 +45,7 @@ def main() -> None:
         for precision, dtype in DTYPES.items():
             with torch.inference_mode(), mixed_precision(cpu, dtype):
                 rows[f"{architecture} {precision}"] = measured(encoders, clip, args.rounds)
+    rows |= {f"light {precision}": predicted(dtype, args.rounds) for precision, dtype in DTYPES.items()}
     print(json.dumps({"machine": describe_machine(), "rounds": args.rounds, "rows": rows}, indent=1))
 
 
@@ -51,6 +59,21 @@ def made(architecture: str, shift: str) -> Encoder:
     folded = fold_batchnorm(encoder)
     folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     return folded
+
+
+def predicted(dtype: torch.dtype, rounds: int) -> dict[str, float]:
+    """A new frame encoded, beside what is kept of the one before, and a window of 2 s classified."""
+    config = light()
+    model = dataclasses.replace(config.model, action_ids=known_actions())
+    engine = TorchEngine(Recogniser(model), config.clip, classes(), torch.device("cpu"), dtype, encoder_is_final=True)
+    predict = stream(engine)
+    times = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        predict()
+        times.append(1000 * (time.perf_counter() - began))
+    ms = statistics.median(times)
+    return {"prediction_ms": round(ms, 2), "predictions_per_s": round(1000 / ms, 1)}
 
 
 def measured(encoders: dict[str, Encoder], clip: Tensor, rounds: int) -> dict[str, float]:

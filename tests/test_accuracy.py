@@ -1,6 +1,7 @@
 """The ablation's arithmetic, on made-up results."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -63,3 +64,24 @@ def test_no_gain_has_zero_in_its_interval(accuracy):
 def test_bits_come_back(accuracy):
     right = np.random.default_rng(2).random(NUM) < 0.3
     assert np.array_equal(accuracy.bits(row(right, 1.0), "verb", NUM), right)
+
+
+def test_a_second_variant_to_compare_with(accuracy):
+    """Gains over it have a column of their own, from the seeds that both have."""
+    rng = np.random.default_rng(3)
+    base, other = rng.random(NUM) < 0.5, rng.random(NUM) < 0.2
+    kept = {"lite0": {"0": row(base, 1.0), "1": row(base, 1.0)}, "resnet50": {"0": row(other, 3.0)}}
+    rows = {each["name"]: each for each in accuracy.summarise({"encoders": kept}, NUM)["encoders"]}
+    assert rows["lite0"]["action_gain_beside"]["mean"] == pytest.approx(100 * (base.mean() - other.mean()), abs=0.01)
+    assert "action_gain_beside" not in rows["resnet50"] and rows["resnet50"]["training_time"] == 3
+    table = accuracy.markdown(list(rows.values())).splitlines()
+    assert "| over ResNet-50 + BiLSTM |" in table[0] and {line.count("|") for line in table} == {10}
+
+
+def test_readme_has_the_kept_tables(accuracy):
+    kept = json.loads(accuracy.RESULTS.read_text())
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    tables = accuracy.summarise(kept, accuracy.NUM_VALIDATION)
+    assert set(tables) == {"heads", "encoders"}
+    for rows in tables.values():
+        assert accuracy.markdown(rows) in readme
