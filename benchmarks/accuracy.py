@@ -11,18 +11,21 @@ Two studies, each with a base that everything is compared with:
 - encoders: everything trained, on 8 frames of 112 pixels, with three seeds; all are also compared with the baseline's
   architecture, ResNet-50 + BiLSTM, which starts from random weights as none can be had without a network.
 
-A variant has the base's data, starting weights, epochs and seeds; only what its row says differs. The weights of the
+A variant has the base's data, encoder weights, epochs and seeds; only what its row says differs. The weights of the
 last epoch are scored: validation chooses nothing. A result is which validation segments a run names the action of, kept
 bit by bit in the JSON file: a stopped study goes on where it was, on another machine too, and differences are taken
-segment by segment. Intervals are of the mean difference, 95 %, from drawing seeds and segments again 10,000 times. What
-is tuned at test time (a prior's strength, an ensemble's weights) is tuned on participants held out of training, in runs
-of their own.
+segment by segment. A row has a hash of its settings: what the script would not make any more is refused. Intervals are
+of the mean difference, 95 %, from drawing seeds and segments again 10,000 times. What is tuned at test time (a prior's
+strength, an ensemble's weights) is tuned on participants held out of training, in runs of their own.
 
-Everything kept between calls lies in --work; it may be removed.
+Everything kept between calls lies in --work; it may be removed. Two processes may share it with different --seeds: give
+each one thread (OMP_NUM_THREADS=1) then, after one of them has made the features. Streams are timed without --seeds.
 """
 
 import argparse
 import dataclasses
+import fcntl
+import hashlib
 import itertools
 import json
 import logging
@@ -30,6 +33,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +49,8 @@ from egochef.data.prepare import prepare
 from egochef.data.store import StoreSpec
 from egochef.data.transforms import Augment
 from egochef.engines.torch_engine import TorchEngine, load
-from egochef.files import write_json
+from egochef.errors import InputError
+from egochef.files import atomic_path, write_json
 from egochef.inference.rolling import RollingRecogniser
 from egochef.inference.scoring import Sums, encode_batches, prior_of, score_split, truth_of
 from egochef.model.checkpoint import read_tensors
@@ -53,7 +58,8 @@ from egochef.model.cost import cost_of
 from egochef.model.recogniser import Recogniser
 from egochef.ranks import Ranks
 from egochef.recipes import toy
-from egochef.runtime import describe_machine, num_cpus
+from egochef.records import to_dict
+from egochef.runtime import describe_machine, num_cpus, pick_dtype
 from egochef.scoring.ensemble import ensemble
 from egochef.scoring.metrics import Truth
 from egochef.scoring.prior import apply_prior
@@ -91,6 +97,8 @@ class Variant:
     """instead of a training of its own: what is done to the scores of other variants' runs"""
     published: str = ""
     """gain on EK-100 and where it was published"""
+    trains: tuple[str, ...] = ()
+    """variants that have to be trained before, on the same seed; their time counts"""
 
 
 @dataclass(frozen=True)
@@ -140,13 +148,16 @@ HEADS = Study(
         "balance": Variant("class-balanced sampling, 0.5", field(balance=0.5)),
         "adjust": Variant("logit adjustment, 0.5", field(logit_adjustment=0.5)),
         "rate": Variant("random rate (0.6), lost frames (0.1)", augment(min_span=0.6, drop_frames=0.1)),
-        "teacher": Variant("distilled from the base's and the TCN's ensemble", field(teacher="TEACHER")),
+        "teacher": Variant(
+            "distilled from the base's and the TCN's ensemble", field(teacher="TEACHER"), trains=("bilstm", "tcn")
+        ),
         "views": Variant("three views at test time", at_test="views"),
         "prior": Variant("verb-noun prior at test time", at_test="prior"),
         "ensemble": Variant("BiLSTM and TCN, learned weights", at_test="ensemble"),
         "best": Variant("GRU, joint head", BEST),
     },
     num_seeds=5,
+    beside="bigru",
 )
 
 
@@ -163,25 +174,25 @@ def _whole(config: TrainConfig) -> TrainConfig:
         batch_size=16,
         lr=5e-4,
         warmup_epochs=1.0,
+        precision="fp32",  # depthwise convolutions go backward more slowly in bf16 on a processor
     )
 
 
 def _from_random(config: TrainConfig) -> TrainConfig:
-    return with_init(with_encoder(config, "resnet50"), "none")
+    """In bf16 where the processor has it, which halves the time."""
+    return dataclasses.replace(with_init(with_encoder(config, "resnet50"), "none"), precision="auto")
 
 
-TSM_PUBLISHED = "+8.35 over TSN, with Kinetics weights (README of C1-Action-Recognition-TSN-TRN-TSM)"
+TSM_PUBLISHED = (
+    "TSM from Kinetics weights +8.35 over TSN from ImageNet's, ResNet-50 (README of C1-Action-Recognition-TSN-TRN-TSM)"
+)
 ENCODERS = Study(
     _whole(toy()),
     {
         "lite0": Variant("Lite0 + BiLSTM (the base)"),
-        "resnet50": Variant("ResNet-50 + BiLSTM, from random weights (`frames16`)", _from_random),
-        "fast": Variant(
-            "TSM both ways, GRU, joint head (`fast`)", several(model(encoder="efficientnet_lite0_tsm"), BEST)
-        ),
-        "light": Variant(
-            "TSM online, GRU, joint head (`light`)", several(model(encoder="efficientnet_lite0_tsm_online"), BEST)
-        ),
+        "resnet50": Variant("ResNet-50 + BiLSTM, from random weights", _from_random),
+        "fast": Variant("TSM both ways, GRU, joint head", several(model(encoder="efficientnet_lite0_tsm"), BEST)),
+        "light": Variant("TSM online, GRU, joint head", several(model(encoder="efficientnet_lite0_tsm_online"), BEST)),
         "best": Variant("GRU, joint head", BEST),
         "tsm": Variant("TSM both ways", model(encoder="efficientnet_lite0_tsm"), published=TSM_PUBLISHED),
         "online": Variant("TSM online", model(encoder="efficientnet_lite0_tsm_online")),
@@ -219,18 +230,37 @@ class Bench:
         if self.results.exists():
             self.kept = json.loads(self.results.read_text())
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """The results as they are now, held against other processes until they are written with what is added."""
+        with (self.work / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.read()
+            yield
+            write_json(self.results, self.kept)
+
     def row(self, study: str, name: str, seed: int) -> dict[str, Any] | None:
-        return self.kept.get(study, {}).get(name, {}).get(str(seed))
+        """What is kept of a run.
+
+        Raises:
+            InputError: it was made by other settings than the script has now.
+        """
+        found: dict[str, Any] | None = self.kept.get(study, {}).get(name, {}).get(str(seed))
+        if found and found["settings"] != settings_of(study, name):
+            raise InputError(
+                f"{self.results}: {name} of {study}, seed {seed}, was made by other settings than the script has now. "
+                "Take it out, and what --work has of it."
+            )
+        return found
 
     def keep(self, study: str, name: str, seed: int, table: ScoreTable, **more: Any) -> None:
-        """A run's result: which segments' verbs, nouns and actions it names, one bit each."""
-        verb, noun = table.verb_output.argmax(1) == self.truth.verb, table.noun_output.argmax(1) == self.truth.noun
-        right = {"verb": verb, "noun": noun, "action": is_right(table, self.truth)}
-        row = {task: np.packbits(bits).tobytes().hex() for task, bits in right.items()} | more
-        row |= {"machine": describe_machine(), "action_top1": round(100 * float(right["action"].mean()), 2)}
-        self.read()
-        self.kept.setdefault(study, {}).setdefault(name, {})[str(seed)] = row
-        write_json(self.results, self.kept)
+        """A run's result, and what it was made by and on."""
+        row: dict[str, Any] = packed(table, self.truth) | more | {"settings": settings_of(study, name)}
+        precision = STUDIES[study].variants[name].change(STUDIES[study].base).precision
+        dtype = pick_dtype(torch.device("cpu"), precision)
+        row |= {"machine": describe_machine(), "precision": str(dtype).split(".")[-1]}
+        with self.alone():
+            self.kept.setdefault(study, {}).setdefault(name, {})[str(seed)] = row
         logging.info("%s %s, seed %d: action top-1 %.2f %%", study, name, seed, row["action_top1"])
 
     def scores(self, study: str, run: Path, split: str = "validation", num_views: int = 1) -> ScoreTable:
@@ -254,7 +284,8 @@ class Bench:
             dataset = ClipDataset(segments, frames, engine.clip, num_views=num_views)
             keys: list[Key] = [(0, place, place) for place in range(len(dataset))]
             parts = [features.half() for _, features in encode_batches(engine, dataset, keys, title=split)]
-            torch.save(torch.cat(parts).unflatten(0, (len(segments), num_views)), path)
+            with atomic_path(path) as temporary:
+                torch.save(torch.cat(parts).unflatten(0, (len(segments), num_views)), temporary)
         kept: Tensor = torch.load(path, weights_only=True)
         return kept
 
@@ -323,10 +354,10 @@ class Bench:
     def time_streams(self, study: str, names: list[str]) -> None:
         """How much longer than the base's one prediction over a stream takes, measured in turns; medians."""
         base = next(iter(STUDIES[study].variants))
-        times: dict[str, dict[str, float]] = self.kept.setdefault("stream", {}).setdefault(study, {})
         for name in names:
-            variant = STUDIES[study].variants[name]
-            if name in times or variant.at_test or not self.row(study, name, 0):
+            self.read()
+            variant, known = STUDIES[study].variants[name], self.kept.get("stream", {}).get(study, {})
+            if name in known or variant.at_test or not self.row(study, name, 0):
                 continue
             engines = [last_engine(self.train(study, each, 0)) for each in (base, name)]
             if "both" in (engine.shift for engine in engines):
@@ -339,8 +370,9 @@ class Bench:
                     predict()
                     each.append(time.perf_counter() - began)
             of_base, of_name = (statistics.median(each) for each in spent)
-            times[name] = {"over_base": round(of_name / of_base, 2), "ms": round(1000 * of_name, 1)}
-            write_json(self.results, self.kept)
+            with self.alone():
+                times = self.kept.setdefault("stream", {}).setdefault(study, {})
+                times[name] = {"over_base": round(of_name / of_base, 2), "ms": round(1000 * of_name, 1)}
 
     def run(self, study: str, names: list[str], seeds: list[int]) -> None:
         """All that is missing, seed by seed, so that a stopped study has whole pairs."""
@@ -390,6 +422,30 @@ def last_engine(run: Path) -> TorchEngine:
     return TorchEngine(recogniser, engine.clip, engine.taxonomy, engine.device, engine.dtype, encoder_is_final=True)
 
 
+def settings_of(study: str, name: str) -> str:
+    """Hash of all that decides a row, whatever the seed; what is as in every run by default is left out."""
+    variant = STUDIES[study].variants[name]
+    trained = [variant, *(STUDIES[study].variants[each] for each in variant.trains)]
+    defaults = to_dict(TrainConfig())
+    configs = [_changed(to_dict(each.change(STUDIES[study].base)), defaults) for each in trained]
+    text = json.dumps([to_dict(KITCHEN), variant.at_test, configs], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _changed(value: Any, default: Any) -> Any:
+    if not isinstance(value, dict) or not isinstance(default, dict):
+        return value
+    return {name: _changed(value[name], default[name]) for name in value if value[name] != default[name]}
+
+
+def packed(table: ScoreTable, truth: Truth) -> dict[str, Any]:
+    """Which segments' verbs, nouns and actions are named, a bit each in hexadecimal."""
+    verb, noun = table.verb_output.argmax(1) == truth.verb, table.noun_output.argmax(1) == truth.noun
+    right = {"verb": verb, "noun": noun, "action": is_right(table, truth)}
+    row: dict[str, Any] = {task: np.packbits(of_task).tobytes().hex() for task, of_task in right.items()}
+    return row | {"action_top1": round(100 * float(right["action"].mean()), 2)}
+
+
 def bits(row: dict[str, Any], task: str, num: int) -> np.ndarray:
     return np.unpackbits(np.frombuffer(bytes.fromhex(row[task]), np.uint8))[:num].astype(float)
 
@@ -416,9 +472,10 @@ def _rows(study: str, kept: dict[str, Any], streams: dict[str, Any], num: int) -
             "gflops": round(views * cost_of(config.model, config.clip).flops / 1e9, 2),
             "published": variant.published,
         }
-        if variant.at_test == "ensemble":
+        if variant.at_test == "ensemble":  # of two heads on one encoder
             other = cost_of(dataclasses.replace(config.model, temporal="tcn"), config.clip)
-            row["gflops"] = round(row["gflops"] + other.flops / 1e9, 2)
+            head_flops = other.flops - config.clip.num_frames * other.encoder_flops
+            row["gflops"] = round(row["gflops"] + head_flops / 1e9, 2)
         for task in ("verb", "noun", "action"):
             row[task] = round(100 * float(_right(ours, task, num).mean()), 2)
         if name != base_name:
@@ -427,8 +484,12 @@ def _rows(study: str, kept: dict[str, Any], streams: dict[str, Any], num: int) -
         if name != beside and (shared := _shared(kept, name, beside)):
             mine, theirs = (_right([kept[each][seed] for seed in shared], "action", num) for each in (name, beside))
             row["action_gain_beside"] = interval(100 * (mine - theirs))
-        if all("train_s" in each for each in ours):
-            times = [one["train_s"] / other["train_s"] for one, other in zip(ours, bases, strict=True)]
+            row["beside"] = STUDIES[study].variants[beside].title
+        if times := [
+            sum(kept[each][seed]["train_s"] for each in (name, *variant.trains)) / kept[base_name][seed]["train_s"]
+            for seed in seeds
+            if not variant.at_test and kept[name][seed]["machine"] == kept[base_name][seed]["machine"]
+        ]:
             row["training_time"] = round(statistics.median(times), 2)
         if stream := streams.get(name):
             row["stream_over_base"] = stream["over_base"]
@@ -448,13 +509,13 @@ def _right(rows: list[dict[str, Any]], task: str, num: int) -> np.ndarray:
 def markdown(rows: list[dict[str, Any]]) -> str:
     """A study's table, the base first; `-` where there is nothing to say."""
     titles = ["", "action top-1", "gain in points (95 %)"]
-    has_beside = any("action_gain_beside" in row for row in rows)
-    titles += ["over ResNet-50 + BiLSTM"] if has_beside else []
+    beside = next((row["beside"] for row in rows if "beside" in row), "")
+    titles += [f"over {beside}"] if beside else []
     titles += ["seeds", "GFLOPs", "training time", "over a stream", "published"]
     lines = [f"| {' | '.join(titles)} |".replace("|  |", "| |"), "|---" * len(titles) + "|"]
     for row in rows:
         cells = [row["title"], f"{row['action']:.1f} %", _told(row.get("action_gain"))]
-        cells += [_told(row.get("action_gain_beside"))] if has_beside else []
+        cells += [_told(row.get("action_gain_beside"))] if beside else []
         cells += [
             str(row["num_seeds"]),
             f"{row['gflops']:.2f}",
@@ -502,7 +563,8 @@ def main() -> None:
             bench.run(
                 study, names, [seed for seed in range(STUDIES[study].num_seeds) if seed in (args.seeds or [seed])]
             )
-            bench.time_streams(study, names)
+            if not args.seeds:
+                bench.time_streams(study, names)
     if not args.results.exists():
         sys.exit(f"{args.results}: no such file. Run it without --table first.")
     kept = json.loads(args.results.read_text())

@@ -1,5 +1,6 @@
 """The ablation's arithmetic, on made-up results."""
 
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -7,6 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from egochef.errors import InputError
+from egochef.scoring.metrics import Truth
+from egochef.scoring.table import ScoreTable
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NUM = 1000
@@ -22,7 +27,10 @@ def accuracy():
 
 
 def row(right, train_s):
-    return {task: np.packbits(right).tobytes().hex() for task in ("verb", "noun", "action")} | {"train_s": train_s}
+    """A run that is right on the same segments' verbs and actions, and on no noun."""
+    rights = {"verb": right, "noun": np.zeros(NUM, bool), "action": right}
+    bits = {task: np.packbits(each).tobytes().hex() for task, each in rights.items()}
+    return bits | {"train_s": train_s, "machine": "one"}
 
 
 def made_up(accuracy, gain, num_seeds=5):
@@ -61,9 +69,37 @@ def test_no_gain_has_zero_in_its_interval(accuracy):
     assert found["low"] < 0 < found["high"]
 
 
-def test_bits_come_back(accuracy):
-    right = np.random.default_rng(2).random(NUM) < 0.3
-    assert np.array_equal(accuracy.bits(row(right, 1.0), "verb", NUM), right)
+def test_what_is_kept_of_scores(accuracy):
+    """Which verbs, nouns and actions are named; an action by a table's own scores where it has them."""
+    ids = np.array(["a", "b", "c"])
+    verb, noun = (np.eye(3, dtype=np.float32)[places] for places in ([0, 1, 2], [0, 0, 2]))
+    truth = Truth(ids, np.array([0, 1, 1]), np.array([0, 1, 2]), frozenset(), frozenset(), np.zeros(3, bool))
+    kept = accuracy.packed(ScoreTable(ids, verb, noun, "logits"), truth)
+    assert {task: accuracy.bits(kept, task, 3).tolist() for task in ("verb", "noun", "action")} == {
+        "verb": [1, 1, 0],
+        "noun": [1, 0, 1],
+        "action": [1, 0, 0],
+    }
+    assert kept["action_top1"] == 33.33
+    actions = np.array([[1001], [1000], [1002]])
+    joint = ScoreTable(ids, verb, noun, "logits", actions, np.ones((3, 1), np.float32))
+    assert accuracy.bits(accuracy.packed(joint, truth), "action", 3).tolist() == [0, 0, 1]
+
+
+def test_rows_of_other_settings_are_refused(accuracy, tmp_path, monkeypatch):
+    bench = object.__new__(accuracy.Bench)
+    bench.results = tmp_path / "accuracy.json"
+    bench.kept = {"heads": {"tcn": {"0": {"settings": accuracy.settings_of("heads", "tcn")}}}}
+    assert bench.row("heads", "tcn", 0) and bench.row("heads", "tcn", 1) is None
+    longer = dataclasses.replace(accuracy.HEADS.base, epochs=31)
+    monkeypatch.setitem(accuracy.STUDIES, "heads", dataclasses.replace(accuracy.HEADS, base=longer))
+    with pytest.raises(InputError, match="tcn of heads, seed 0, was made by other settings"):
+        bench.row("heads", "tcn", 0)
+
+
+def test_variants_differ_in_what_decides_them(accuracy):
+    for study, about in accuracy.STUDIES.items():
+        assert len({accuracy.settings_of(study, name) for name in about.variants}) == len(about.variants)
 
 
 def test_a_second_variant_to_compare_with(accuracy):
@@ -75,13 +111,20 @@ def test_a_second_variant_to_compare_with(accuracy):
     assert rows["lite0"]["action_gain_beside"]["mean"] == pytest.approx(100 * (base.mean() - other.mean()), abs=0.01)
     assert "action_gain_beside" not in rows["resnet50"] and rows["resnet50"]["training_time"] == 3
     table = accuracy.markdown(list(rows.values())).splitlines()
-    assert "| over ResNet-50 + BiLSTM |" in table[0] and {line.count("|") for line in table} == {10}
+    assert "| over ResNet-50 + BiLSTM, from random weights |" in table[0] and {line.count("|") for line in table} == {
+        10
+    }
 
 
 def test_readme_has_the_kept_tables(accuracy):
+    """Those of the studies that it shows, whole, and of the settings that the script has."""
     kept = json.loads(accuracy.RESULTS.read_text())
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    tables = accuracy.summarise(kept, accuracy.NUM_VALIDATION)
-    assert set(tables) == {"heads", "encoders"}
-    for rows in tables.values():
+    shown = [study for study in accuracy.STUDIES if f"<!-- {study} -->" in readme]
+    assert "heads" in shown
+    for study in shown:
+        about, rows = accuracy.STUDIES[study], accuracy.summarise(kept, accuracy.NUM_VALIDATION)[study]
+        for name in about.variants:
+            assert sorted(kept[study][name]) == [str(seed) for seed in range(about.num_seeds)], (study, name)
+            assert {row["settings"] for row in kept[study][name].values()} == {accuracy.settings_of(study, name)}
         assert accuracy.markdown(rows) in readme

@@ -51,7 +51,7 @@ def strong() -> TrainConfig:
 
 
 def fast() -> TrainConfig:
-    """One hour on one GPU: EfficientNet-Lite0 with temporal shift on 8 frames of 192 pixels, GRU, joint head.
+    """One hour on one GPU, by count: EfficientNet-Lite0 with temporal shift on 8 frames of 192 pixels, GRU, joint head.
 
     It sees 15 x 67,217 x 8 = 8.1 million images. An A100 trains EfficientNet-B0, which costs a little more, at 2,489
     images of 224 pixels a second with AMP (README of PyTorch/Classification/ConvNets/efficientnet in NVIDIA's
@@ -64,7 +64,7 @@ def fast() -> TrainConfig:
 
 
 def _switched(config: TrainConfig, encoder: str) -> TrainConfig:
-    """With the switches that help on the hard ToyKitchen: `benchmarks/accuracy.py`."""
+    """With GRU and joint head: the best set of `benchmarks/accuracy.py`."""
     model = dataclasses.replace(config.model, temporal="bigru", joint=True)
     return with_encoder(dataclasses.replace(config, model=model), encoder)
 
