@@ -128,3 +128,11 @@ def test_readme_has_the_kept_tables(accuracy):
             assert sorted(kept[study][name]) == [str(seed) for seed in range(about.num_seeds)], (study, name)
             assert {row["settings"] for row in kept[study][name].values()} == {accuracy.settings_of(study, name)}
         assert accuracy.markdown(rows) in readme
+
+
+def test_readme_has_the_kept_ratios_of_fast():
+    kept = json.loads((REPOSITORY / "benchmarks" / "results" / "fast.json").read_text())
+    ratios = [kept["ratios"][f"training_speed_{name}_over_timesformer"] for name in ("fast", "ours16")]
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert kept["machine"]["precision"] == "float32"
+    assert f"| {ratios[0]:.1f}; {ratios[1]:.1f} | `egochef bench train --models ours16 fast timesformer" in readme
