@@ -34,7 +34,7 @@ STAGES = (
 class DepthwiseConv(nn.Conv2d):
     """(B, C, H, W) -> (B, C, H', W'), each channel on its own.
 
-    A processor goes backward through it in bf16 at a fraction of its speed in float32, so it trains in float32 there.
+    A processor goes backward through it more slowly in bf16 than in float32, so it trains in float32 there.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
