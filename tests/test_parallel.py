@@ -128,5 +128,5 @@ def test_processes_end_with_a_command_that_is_killed(tmp_path):
 def _is_alive(pid: int) -> bool:
     try:
         return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
