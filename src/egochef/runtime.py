@@ -4,7 +4,8 @@ import ctypes
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ def pick_device(name: str | None = None) -> torch.device:
 
 
 def pick_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
-    """The type that matrix products run in; weights and losses stay float32.
+    """The type that an encoder's matrix products run in; weights, what follows an encoder and losses stay float32.
 
     `auto` is bf16 on CUDA (fp16 where the GPU lacks it), bf16 on CPUs with matrix units for it (AMX), else fp32.
     """
@@ -57,6 +58,11 @@ def mixed_precision(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     """Autocast to `dtype`, or nothing for float32."""
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
         yield
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Autocast, where it is on, held off; tensors keep their types."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)  # meta has none
 
 
 def seed_torch(*key: int) -> None:

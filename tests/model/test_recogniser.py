@@ -45,6 +45,20 @@ def test_forward_returns_the_same_kind_in_training():
     assert logits.verb.shape == (2, 97) and logits.verb.requires_grad
 
 
+def test_what_follows_the_encoder_is_exact_under_autocast():
+    """As in prediction, so that a model is trained as what it is used as."""
+    model = light(joint=True, action_ids=(0, 1001, 2002))
+    frames = torch.randn(2, 3, 3, 64, 64)
+    with torch.inference_mode():
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits, action = model.recognise(frames)
+            features = model.encode(frames)
+        exact, exact_action = model.classify_actions(features.float())
+    assert features.dtype == torch.bfloat16
+    for ours, theirs in zip((*logits, action), (*exact, exact_action), strict=True):
+        assert ours.dtype == torch.float32 and torch.equal(ours, theirs)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

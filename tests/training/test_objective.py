@@ -73,6 +73,16 @@ def test_loss_by_hand():
     assert without.action is None and without.total.item() == pytest.approx((losses.verb + losses.noun).item())
 
 
+def test_loss_of_short_logits_is_not_rounded():
+    """bfloat16 has steps of 0.03 between 4 and 8, where a loss over 300 nouns starts."""
+    logits, action, targets, mix = batch()
+    short = [scores.bfloat16() for scores in (*logits, action)]
+    losses = recognition_loss(Logits(*short[:2]), short[2], targets, mix, label_smoothing=0.0)
+    for loss, scores, target in zip(losses, short, targets.values(), strict=True):
+        own, other = (cross_entropy(scores.float(), each) for each in (target, target[mix.partner]))
+        assert loss.dtype == torch.float32 and loss.item() == pytest.approx(0.7 * own + 0.3 * other, abs=1e-5)
+
+
 def test_logit_adjustment_by_hand():
     logits, action, targets, _ = batch()
     shares = {"verb": np.array([2, 1, 1, 4, 8]) / 16, "noun": np.full(6, 1 / 6), "action": np.full(9, 1 / 9)}

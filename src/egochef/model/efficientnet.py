@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from egochef.model.recompute import run_block
 from egochef.model.shift import Encoder, Shift
+from egochef.runtime import full_precision
 
 NUM_FEATURES = 1280
 STEM_CHANNELS = 32
@@ -40,7 +41,7 @@ class DepthwiseConv(nn.Conv2d):
     def forward(self, inputs: Tensor) -> Tensor:
         if inputs.device.type != "cpu" or inputs.dtype == self.weight.dtype or not torch.is_grad_enabled():
             return super().forward(inputs)
-        with torch.autocast("cpu", enabled=False):
+        with full_precision(inputs.device):
             return super().forward(inputs.float()).to(inputs.dtype)
 
 

@@ -5,13 +5,13 @@ the logarithms of their sums by verb and by noun. An action's logit is its verb'
 starts at 0: at first the head knows no more than that some pairs never happen.
 """
 
-from contextlib import nullcontext
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from egochef.errors import InputError
+from egochef.runtime import full_precision
 from egochef.taxonomy import ACTION_BASE
 
 SMALLEST_PROB = 1e-12
@@ -56,9 +56,7 @@ class JointHead(nn.Module):
 
     def marginals(self, action: Tensor) -> tuple[Tensor, Tensor]:
         """Action logits (B, A) -> log-probabilities of verbs (B, V) and nouns (B, N), float32."""
-        device = action.device.type
-        exact = nullcontext() if device == "meta" else torch.autocast(device, enabled=False)  # it knows no meta device
-        with exact:  # sums of small numbers
+        with full_precision(action.device):  # sums of small numbers
             probs = action.float().softmax(1)
             verb, noun = probs @ self.verb_of, probs @ self.noun_of
         return verb.clamp_min(SMALLEST_PROB).log(), noun.clamp_min(SMALLEST_PROB).log()

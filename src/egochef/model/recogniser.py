@@ -14,6 +14,7 @@ from egochef.errors import InputError
 from egochef.model.encoders import ENCODERS, build_encoder, freeze_batchnorm
 from egochef.model.joint import JointHead
 from egochef.model.temporal import POOLINGS, TEMPORAL_MODELS, build_temporal
+from egochef.runtime import full_precision
 from egochef.taxonomy import ACTION_BASE
 
 
@@ -136,8 +137,13 @@ class Recogniser(nn.Module):
         return self.classify(self.encode(frames))
 
     def recognise(self, frames: Tensor) -> tuple[Logits, Tensor | None]:
-        """As `forward`, and the joint head's logits (B, A), None without one."""
-        return self.classify_actions(self.encode(frames))
+        """As `forward`, and the joint head's logits (B, A), None without one.
+
+        Under autocast the encoder alone runs in a shorter type; what follows, the small part, is in float32.
+        """
+        features = self.encode(frames)
+        with full_precision(features.device):
+            return self.classify_actions(features.float())
 
 
 def encode_frames(encoder: nn.Module, frames: Tensor) -> Tensor:

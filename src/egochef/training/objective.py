@@ -111,7 +111,7 @@ def recognition_loss(
     teacher_weight: float = 0.0,
     segment: np.ndarray | None = None,
 ) -> Losses:
-    """Mean losses of a batch.
+    """Mean losses of a batch, in float32 whatever type the logits have.
 
     Args:
         action: a joint head's logits (B, A), or None.
@@ -123,6 +123,7 @@ def recognition_loss(
     for task, scores in zip(TASKS, (*logits, action), strict=True):
         if scores is None:
             continue
+        scores = scores.float()
         if guide.log_prior:
             scores = scores + guide.log_prior[task]
         target, partner, own_share = targets[task], mix.partner, mix.own_share
