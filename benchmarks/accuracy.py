@@ -9,8 +9,8 @@ Two studies, each with a base that everything is compared with:
 - heads: the light encoder as its ImageNet weights have it, features of 16 frames kept once, and the `toy` recipe's
   training of what follows, with five seeds;
 - encoders: encoders trained too, on 8 frames of 112 pixels, with three seeds, the light encoder's first five stages as
-  loaded; all are also compared with a GRU and a joint head on an encoder without shift, and with the architecture of the
-  baseline, ResNet-50 + BiLSTM, which starts from random weights as none can be had without a network.
+  loaded; all are also compared with a GRU and a joint head on an encoder without shift, and with the baseline's
+  architecture, ResNet-50 + BiLSTM, which starts from random weights as none can be had without a network.
 
 A variant has the base's data, encoder weights, epochs and seeds; only what its row says differs. The weights of the
 last epoch are scored: validation chooses nothing. A result is which validation segments a run names the action of, kept
