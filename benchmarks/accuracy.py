@@ -480,10 +480,10 @@ def _rows(study: str, kept: dict[str, Any], streams: dict[str, Any], num: int) -
         if name != base_name:
             row["action_gain"] = interval(100 * (_right(ours, "action", num) - _right(bases, "action", num)))
         row["gains_beside"] = {}
-        for other in STUDIES[study].beside:
-            if name != other and (shared := _shared(kept, name, other)):
-                mine, theirs = (_right([kept[each][seed] for seed in shared], "action", num) for each in (name, other))
-                title = STUDIES[study].variants[other].title
+        for second in STUDIES[study].beside:
+            if name != second and (shared := _shared(kept, name, second)):
+                mine, theirs = (_right([kept[each][seed] for seed in shared], "action", num) for each in (name, second))
+                title = STUDIES[study].variants[second].title
                 row["gains_beside"][title] = interval(100 * (mine - theirs))
         if times := [
             sum(kept[each][seed]["train_s"] for each in (name, *variant.trains)) / kept[base_name][seed]["train_s"]
