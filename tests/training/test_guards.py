@@ -93,7 +93,10 @@ def test_how_many_were_lost_in_a_row_is_part_of_the_state(toy_root, tmp_path, lo
 
 
 def test_an_fp16_scale_that_is_too_large_mends_itself(toy_root, tmp_path, monkeypatch):
-    """Gradients overflow, the loss does not: such steps are skipped, halve the scale, and do not count as lost."""
+    """Gradients overflow, the loss does not: such steps are skipped, halve the scale, and do not count as lost.
+
+    Every step has another clip, with larger or smaller gradients: near the edge some overflow and some do not.
+    """
     real = loop._one_step
 
     def with_a_huge_scale(run, progress, micros):
@@ -106,7 +109,7 @@ def test_an_fp16_scale_that_is_too_large_mends_itself(toy_root, tmp_path, monkey
     config = dataclasses.replace(TINY, clip=clip, precision="fp16", batch_size=1, micro_batch=1, epochs=1)
     train(config, toy_root, tmp_path / "run")
     skipped = [line["skipped"] for line in steps(tmp_path / "run")]
-    assert skipped[0] == 1 and skipped[-1] == 0 and skipped == sorted(skipped, reverse=True)
+    assert skipped[0] == 1 and sum(skipped) < len(skipped) / 2
     _, header = last_state(tmp_path / "run")
     assert header["progress"]["not_finite"] == 0 and header["scaler"]["scale"] == 2.0 ** (20 - sum(skipped))
 
