@@ -135,6 +135,7 @@ def several(*changes: Change) -> Change:
 
 BEST = model(temporal="bigru", joint=True)
 """chosen by a first look at another kitchen than that of this study"""
+BY_LAYER = field(layer_decay=0.8)
 HEADS = Study(
     dataclasses.replace(toy(), patience=30, max_validation_segments=16),
     {
@@ -199,8 +200,11 @@ ENCODERS = Study(
             "`light`: TSM online, GRU, joint head", several(model(encoder="efficientnet_lite0_tsm_online"), BEST)
         ),
         "best": Variant("GRU, joint head", BEST),
+        "bigru": Variant("GRU", model(temporal="bigru")),
+        "joint": Variant("joint action head", model(joint=True)),
         "tsm": Variant("TSM both ways", model(encoder="efficientnet_lite0_tsm"), published=TSM_PUBLISHED),
-        "layers": Variant("learning rates by layer, 0.8", field(layer_decay=0.8)),
+        "layers": Variant("learning rates by layer, 0.8", BY_LAYER),
+        "best_layers": Variant("GRU, joint head, rates by layer", several(BEST, BY_LAYER)),
     },
     num_seeds=3,
     beside=("best", "resnet50"),
