@@ -9,7 +9,7 @@ Two studies, each with a base that everything is compared with:
 - heads: the light encoder as its ImageNet weights have it, features of 16 frames kept once, and the `toy` recipe's
   training of what follows, with five seeds;
 - encoders: encoders trained too, on 8 frames of 112 pixels, with three seeds, the light encoder's first five stages as
-  loaded; all are also compared with a GRU and a joint head on an encoder without shift, and with the baseline's
+  loaded; all are also compared with the recipes' switches on an encoder without shift, and with the baseline's
   architecture, ResNet-50 + BiLSTM, which starts from random weights as none can be had without a network.
 
 A variant has the base's data, encoder weights, epochs and seeds; only what its row says differs. The weights of the
@@ -136,6 +136,8 @@ def several(*changes: Change) -> Change:
 BEST = model(temporal="bigru", joint=True)
 """chosen by a first look at another kitchen than that of this study"""
 BY_LAYER = field(layer_decay=0.8)
+SWITCHED = several(BEST, BY_LAYER)
+"""as the recipes `light`, `strong` and `fast` have it"""
 HEADS = Study(
     dataclasses.replace(toy(), patience=30, max_validation_segments=16),
     {
@@ -193,21 +195,24 @@ ENCODERS = Study(
     {
         "lite0": Variant("Lite0 + BiLSTM (the base)"),
         "resnet50": Variant("ResNet-50 + BiLSTM, from random weights", _from_random),
-        "fast": Variant(
-            "`fast`: TSM both ways, GRU, joint head", several(model(encoder="efficientnet_lite0_tsm"), BEST)
-        ),
-        "light": Variant(
-            "`light`: TSM online, GRU, joint head", several(model(encoder="efficientnet_lite0_tsm_online"), BEST)
-        ),
-        "best": Variant("GRU, joint head", BEST),
         "bigru": Variant("GRU", model(temporal="bigru")),
         "joint": Variant("joint action head", model(joint=True)),
-        "tsm": Variant("TSM both ways", model(encoder="efficientnet_lite0_tsm"), published=TSM_PUBLISHED),
+        "best": Variant("GRU, joint head", BEST),
+        "best_half": Variant("GRU, joint head, half the learning rate", several(BEST, field(lr=2.5e-4))),
         "layers": Variant("learning rates by layer, 0.8", BY_LAYER),
-        "best_layers": Variant("GRU, joint head, rates by layer", several(BEST, BY_LAYER)),
+        "best_layers": Variant("GRU, joint head, rates by layer", SWITCHED),
+        "tsm": Variant("TSM both ways", model(encoder="efficientnet_lite0_tsm"), published=TSM_PUBLISHED),
+        "light": Variant(
+            "`light`: GRU, joint head, rates by layer and TSM online",
+            several(model(encoder="efficientnet_lite0_tsm_online"), SWITCHED),
+        ),
+        "fast": Variant(
+            "`fast`: GRU, joint head, rates by layer and TSM both ways",
+            several(model(encoder="efficientnet_lite0_tsm"), SWITCHED),
+        ),
     },
     num_seeds=3,
-    beside=("best", "resnet50"),
+    beside=("best_layers", "resnet50"),
 )
 STUDIES = {"heads": HEADS, "encoders": ENCODERS}
 

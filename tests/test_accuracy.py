@@ -109,10 +109,10 @@ def test_other_variants_to_compare_with(accuracy):
     kept = {
         "lite0": {"0": row(base, 1.0), "1": row(base, 1.0)},
         "resnet50": {"0": row(other, 3.0)},
-        "best": {"0": row(best, 1.0)},
+        "best_layers": {"0": row(best, 1.0)},
     }
     rows = {each["name"]: each for each in accuracy.summarise({"encoders": kept}, NUM)["encoders"]}
-    over_best, over_resnet = "GRU, joint head", "ResNet-50 + BiLSTM, from random weights"
+    over_best, over_resnet = "GRU, joint head, rates by layer", "ResNet-50 + BiLSTM, from random weights"
     gains = rows["lite0"]["gains_beside"]
     assert gains[over_resnet]["mean"] == pytest.approx(100 * (base.mean() - other.mean()), abs=0.01)
     assert gains[over_best]["mean"] == pytest.approx(100 * (base.mean() - best.mean()), abs=0.01)

@@ -64,9 +64,9 @@ def fast() -> TrainConfig:
 
 
 def _switched(config: TrainConfig, encoder: str) -> TrainConfig:
-    """With GRU and joint head: the best set of `benchmarks/accuracy.py`."""
+    """With GRU, joint head and learning rates by layer: the best set of `benchmarks/accuracy.py`."""
     model = dataclasses.replace(config.model, temporal="bigru", joint=True)
-    return with_encoder(dataclasses.replace(config, model=model), encoder)
+    return with_encoder(dataclasses.replace(config, model=model, layer_decay=0.8), encoder)
 
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
