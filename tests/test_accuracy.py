@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from egochef.errors import InputError
+from egochef.recipes import find_recipe
 from egochef.scoring.metrics import Truth
 from egochef.scoring.table import ScoreTable
 
@@ -100,6 +101,12 @@ def test_rows_of_other_settings_are_refused(accuracy, tmp_path, monkeypatch):
 def test_variants_differ_in_what_decides_them(accuracy):
     for study, about in accuracy.STUDIES.items():
         assert len({accuracy.settings_of(study, name) for name in about.variants}) == len(about.variants)
+
+
+@pytest.mark.parametrize("name", ["light", "strong", "fast"])
+def test_recipes_have_the_switches_that_were_measured(accuracy, name):
+    assert accuracy.SWITCHED(find_recipe(name)) == find_recipe(name)
+    assert accuracy.SWITCHED(find_recipe("frames16")) != find_recipe("frames16")
 
 
 def test_other_variants_to_compare_with(accuracy):
