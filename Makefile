@@ -1,28 +1,36 @@
 # Everything a person or CI runs. `make demo` and `make test` work on a fresh machine.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+OUT ?= outputs/demo
+BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 TWO_FILES_AT_A_TIME := --numprocesses 2 --dist loadfile
 SPHINX := --quiet --fresh-env --nitpicky --jobs auto --doctree-dir outputs/docs-doctrees
-READY := .venv/.ready
+READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-fast lint docs docs-links soak bench accuracy results clean
+.PHONY: setup demo test test-fast plain lint docs docs-links soak bench gpu accuracy results clean
 
-setup: $(READY)  ## .venv with everything pinned
+setup: $(READY)  ## .venv (or VENV=DIR) with everything pinned
 
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit("EgoChef needs Python 3.11 or newer; $(PYTHON) is %d.%d. Name another one: make setup PYTHON=python3.11" % v)'
+	@mkdir -p $(VENV) 2> /dev/null && touch $(VENV) 2> /dev/null || \
+		{ echo "$(VENV) cannot be written. Choose other folders, each time: make demo VENV=$$HOME/egochef-venv OUT=$$HOME/egochef-demo" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,docs,bench,coreml,live,onnx,openvino,report,track]"
 	touch $(READY)
 
-demo: setup  ## the whole main job on a toy kitchen, on a CPU, in minutes
-	$(BIN)/egochef demo
+demo: setup  ## the whole main job on a toy kitchen, on a CPU, in minutes; into outputs/demo (or OUT=DIR)
+	$(BIN)/egochef demo --out $(OUT)
 
 test: setup  ## the tests, two files at a time
 	$(PYTEST) $(TWO_FILES_AT_A_TIME)
 
 test-fast: setup  ## the tests that take seconds
 	$(PYTEST) $(TWO_FILES_AT_A_TIME) -m "not slow"
+
+plain: setup  ## the wheel without extras in a fresh environment: the demo, and every command's first step
+	$(BIN)/python .ci/plain.py
 
 lint: setup  ## style, types, layers
 	$(BIN)/ruff check .
@@ -36,7 +44,8 @@ docs: setup  ## the site of docs/, into outputs/docs; warnings and broken links 
 docs-links: setup  ## whether links to other sites still lead somewhere; needs a network
 	$(BIN)/sphinx-build $(SPHINX) --builder linkcheck docs outputs/docs-links
 
-soak: setup  ## what takes too long for every day: 50 kills at random moments, of a run and of a store being made
+soak: setup  ## what takes too long for every day: the tests marked so, and 50 kills at random moments, of a run and of a store being made
+	$(PYTEST) -m soak --timeout=7200
 	EGOCHEF_KILLS=50 $(PYTEST) tests/training/test_resume.py tests/data/test_prepare.py --timeout=7200
 
 bench: setup  ## the measured numbers of the README, as JSON files (four hours)
@@ -45,6 +54,9 @@ bench: setup  ## the measured numbers of the README, as JSON files (four hours)
 		$(BIN)/python benchmarks/$$name.py > outputs/$$name.json && mv outputs/$$name.json benchmarks/results/ || exit 1; done
 	for what in data train live; do \
 		$(BIN)/egochef bench $$what --json > outputs/$$what.json && mv outputs/$$what.json benchmarks/results/ || exit 1; done
+
+gpu: setup  ## on a CUDA GPU: whether all does there what it does on a processor, and how fast (under ten minutes)
+	$(BIN)/python benchmarks/gpu.py
 
 accuracy: setup  ## benchmarks/results/accuracy.json: every model and switch on a hard drawn kitchen (many hours; goes on where it was)
 	$(BIN)/python benchmarks/accuracy.py

@@ -18,6 +18,22 @@ def need(present: bool, what: str) -> None:
     pytest.skip(f"needs {what}")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is for `make soak`, unless it or a single test is asked for."""
+    if "soak" in config.option.markexpr or any("::" in word for word in config.args):
+        return
+    soak = [item for item in items if item.get_closest_marker("soak")]
+    config.hook.pytest_deselected(items=soak)
+    items[:] = [item for item in items if not item.get_closest_marker("soak")]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The processor time of the whole run: what `make test` costs, whatever else the machine does meanwhile."""
+    if not hasattr(config, "workerinput"):
+        total_s = sum(os.times()[:4])  # this process and all that it waited for, the workers of xdist among them
+        terminalreporter.write_line(f"processor time: {total_s:.0f} s, of all processes")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What is fetched or written once goes here, for processes that tests start too, and not into a person's cache."""

@@ -6,7 +6,6 @@ What is there already from an earlier, interrupted demo is gone on with.
 """
 
 import dataclasses
-import importlib.util
 import logging
 import shutil
 import time
@@ -17,12 +16,13 @@ from egochef.data.annotations import DataFolder, find_videos, open_data_folder, 
 from egochef.data.prepare import prepare
 from egochef.data.store import StoreSpec
 from egochef.deploy.export import CLASS_MAPPINGS, ExportReport, export, report_of, target_paths
+from egochef.engines.mil import import_coremltools
 from egochef.engines.torch_engine import load
+from egochef.extras import ExtraError, need_extra
 from egochef.files import write_json
 from egochef.inference.scoring import score_split, truth_of
 from egochef.inference.video import predict_videos
 from egochef.recipes import toy
-from egochef.report.report import make_report
 from egochef.report.scores import read_scores
 from egochef.runtime import num_cpus
 from egochef.scoring.ensemble import ensemble
@@ -52,9 +52,11 @@ class DemoResult:
     seconds: dict[str, float]
     """wall time of each part"""
     export: ExportReport | None
-    """of the packages for the iPhone app; None where what writes them is not installed"""
+    """of the packages for the iPhone app; None without the extra coreml"""
     report: str | None
-    """the page that shows what the models do; None where what draws it is not installed"""
+    """the page that shows what the models do; None without the extra report"""
+    left_out: tuple[str, ...]
+    """for each part that needs an extra which is missing: why, and what to do"""
 
 
 def run_demo(out: Path, *, seed: int = 0, num_segments: int | None = None) -> DemoResult:
@@ -107,14 +109,21 @@ def run_demo(out: Path, *, seed: int = 0, num_segments: int | None = None) -> De
     log.info("%d predictions for %s", num_predictions, video.name)
     done("predict")
 
-    exported = export_demo(out / f"run{NUM_FRAMES[0]}", store, out / "export" / "kitchen.mlpackage")
+    exported, page, left_out = None, None, []
+    try:
+        exported = export_demo(out / f"run{NUM_FRAMES[0]}", store, out / "export" / "kitchen.mlpackage")
+    except ExtraError as error:
+        left_out.append(str(error))
     done("export")
 
-    page = report_demo(out, store)
+    try:
+        page = report_demo(out, store)
+    except ExtraError as error:
+        left_out.append(str(error))
     done("report")
 
     draw_demo_sheet(drawn, scores, out / "demo.png")
-    result = DemoResult(metrics, majority_action(folder), summary, seconds, exported, page)
+    result = DemoResult(metrics, majority_action(folder), summary, seconds, exported, page, tuple(left_out))
     write_json(out / "demo.json", dataclasses.asdict(result))
     return result
 
@@ -134,17 +143,14 @@ def _evaluate(folder: DataFolder, out: Path) -> tuple[dict[str, dict[str, float 
     return metrics, tables["ensemble"]
 
 
-def export_demo(checkpoint: Path, data: Path, output: Path) -> ExportReport | None:
-    """The pair of packages that the iPhone app runs; None where what writes them is not installed.
-
-    What an earlier demo left is written anew.
+def export_demo(checkpoint: Path, data: Path, output: Path) -> ExportReport:
+    """The pair of packages that the iPhone app runs. What an earlier demo left is written anew.
 
     Raises:
+        ExtraError: no coremltools.
         InputError: the place cannot be written, or a package disagrees with its checkpoint.
     """
-    if importlib.util.find_spec("coremltools") is None:
-        log.warning('nothing is exported: that needs pip install "egochef[coreml]"')
-        return None
+    import_coremltools()
     for path in (*target_paths(output, "stream").values(), report_of(output), output.parent / CLASS_MAPPINGS):
         if path.is_dir():
             shutil.rmtree(path)
@@ -153,11 +159,15 @@ def export_demo(checkpoint: Path, data: Path, output: Path) -> ExportReport | No
     return export(checkpoint, output, format="coreml", parts="stream", data=data)
 
 
-def report_demo(out: Path, data: Path) -> str | None:
-    """The page about both runs and their ensemble; None where what draws its figures is not installed."""
-    if importlib.util.find_spec("vl_convert") is None:
-        log.warning('there is no report: that needs pip install "egochef[report]"')
-        return None
+def report_demo(out: Path, data: Path) -> str:
+    """The page about both runs and their ensemble.
+
+    Raises:
+        ExtraError: what draws it is missing.
+    """
+    need_extra("report", "the report", ("altair", "jinja2", "vl_convert"))
+    from egochef.report.report import make_report
+
     return str(make_report([out / f"run{num}" for num in NUM_FRAMES], out / "report", data=data).page)
 
 

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from egochef.bench.kitchens import EASY, LONG, SHORT, USUAL, Kitchen, Place, set_up
 from egochef.bench.process import in_fresh_process, peak_mib_so_far, read_bytes_so_far
 from egochef.bench.rows import Numbers, Row, value_of, versions_of
-from egochef.bench.ways import WAYS, MissingError, open_segments, open_way
+from egochef.bench.ways import WAYS, open_segments, open_way
 from egochef.clip import ClipSpec
 from egochef.data.annotations import find_videos, open_data_folder
 from egochef.data.dataset import (
@@ -42,6 +42,7 @@ from egochef.data.sampling import candidate_times
 from egochef.data.store import StoreFrames, StoreSpec, decode_jpeg
 from egochef.data.transforms import Augment, Cut, cut_out, finish_crop, random_cut
 from egochef.errors import InputError
+from egochef.extras import ExtraError
 from egochef.runtime import describe_machine, num_cpus
 from egochef.toykitchen import ToyConfig
 from egochef.video.decode import decode_at, probe
@@ -172,7 +173,7 @@ def measure_ways(
                 continue
             try:
                 result = in_fresh_process(measure_way, way, places[kitchen], bench, wanted[kitchen])
-            except MissingError as error:
+            except ExtraError as error:
                 reasons[way] = str(error)
             else:
                 measured[kitchen][way].append(result)
@@ -186,7 +187,7 @@ def measure_way(way: str, place: Place, bench: DataBench, wanted: np.ndarray) ->
         wanted: (3, N, h, w, 3) uint8, of `_wanted_frames`.
 
     Raises:
-        MissingError: the way cannot be measured here.
+        ExtraError: the way cannot be measured here.
     """
     dataset = open_dataset(way, place, bench)
     keys = plan(len(dataset), bench.passes if way in FAST_WAYS else 1, bench.seed)

@@ -34,7 +34,6 @@ from egochef.data.annotations import find_videos, open_data_folder, read_split
 from egochef.data.transforms import eval_crop
 from egochef.deploy.backends import load_engine
 from egochef.engines.engine import Engine
-from egochef.engines.onnx_engine import has_runtime
 from egochef.errors import InputError
 from egochef.inference.rolling import WINDOWS_S, RollingRecogniser, window_times
 from egochef.live.app import LiveOptions, run_live
@@ -122,24 +121,14 @@ def bench_live(bench: LiveBench) -> Numbers:
         bar.total = len(jobs)
         for model, name in jobs:
             bar.set_description(f"{model} {name}")
-            missing = _missing(WAYS[name])
-            if missing:
-                rows.append(Row(f"{model}@{name} rolling", None, "ms", missing))
-            else:
-                try:
-                    found = in_fresh_process(measure, model, name, bench, videos, Path(folder), as_worker=False)
-                    rows += [Row(f"{model}@{name} {quantity}", value, unit) for quantity, value, unit in found]
-                except InputError as error:
-                    rows.append(Row(f"{model}@{name} rolling", None, "ms", str(error)))
+            try:
+                found = in_fresh_process(measure, model, name, bench, videos, Path(folder), as_worker=False)
+                rows += [Row(f"{model}@{name} {quantity}", value, unit) for quantity, value, unit in found]
+            except InputError as error:
+                rows.append(Row(f"{model}@{name} rolling", None, "ms", str(error)))
             bar.update()
     machine = {**describe_machine(), **versions_of(LIBRARIES), "load_average": round(os.getloadavg()[0], 2)}
     return Numbers(machine, tuple(rows), ratios_of(rows, bench))
-
-
-def _missing(way: Way) -> str:
-    if way.backend != "torch" and not has_runtime(way.backend):
-        return f'not installed: pip install "egochef[{way.backend}]"'
-    return ""
 
 
 def draw_videos(folder: Path, bench: LiveBench) -> dict[int, Path]:

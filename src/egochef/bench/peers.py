@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from egochef.bench.ways import MissingError
 from egochef.clip import ClipSpec
+from egochef.extras import ExtraError, need_extra
 from egochef.model.cost import NUM_ACTIONS
 from egochef.model.recogniser import Logits, ModelConfig, Recogniser
 from egochef.recipes import fast, frames16, frames32
@@ -130,10 +130,9 @@ def _clips_of(num_frames: int, image_size: int = 224, tiny_size: int = 32) -> Ca
 
 
 def _build_timesformer(config: TrainConfig, tiny: bool) -> nn.Module:
-    try:
-        from transformers import TimesformerConfig, TimesformerForVideoClassification
-    except ImportError as error:
-        raise _missing("transformers", error) from None
+    need_extra("bench", "TimeSformer", ("transformers",))
+    from transformers import TimesformerConfig, TimesformerForVideoClassification
+
     about = TimesformerConfig(
         image_size=config.clip.image_size,
         num_frames=config.clip.num_frames,
@@ -145,10 +144,9 @@ def _build_timesformer(config: TrainConfig, tiny: bool) -> nn.Module:
 
 
 def _build_videomae(config: TrainConfig, tiny: bool) -> nn.Module:
-    try:
-        from transformers import VideoMAEConfig, VideoMAEForVideoClassification
-    except ImportError as error:
-        raise _missing("transformers", error) from None
+    need_extra("bench", "VideoMAE", ("transformers",))
+    from transformers import VideoMAEConfig, VideoMAEForVideoClassification
+
     about = VideoMAEConfig(
         image_size=config.clip.image_size,
         num_frames=config.clip.num_frames,
@@ -174,7 +172,7 @@ def _build_swin(name: str) -> Callable[[TrainConfig, bool], nn.Module]:
         try:
             from torchvision.models import video
         except (ImportError, RuntimeError) as error:  # built for another torch, it raises RuntimeError
-            raise MissingError(
+            raise ExtraError(
                 f"torchvision cannot be imported here ({str(error).splitlines()[0]}); install the one that belongs to "
                 f"this torch ({torch.__version__})"
             ) from None
@@ -185,12 +183,6 @@ def _build_swin(name: str) -> Callable[[TrainConfig, bool], nn.Module]:
 
 def _ask_torchvision(network: nn.Module, frames: Tensor) -> Tensor:
     return network(frames.transpose(1, 2))  # (B, 3, T, S, S)
-
-
-def _missing(library: str, error: ImportError) -> MissingError:
-    if isinstance(error, ModuleNotFoundError) and error.name == library:
-        return MissingError(f'{library} is not installed: pip install "egochef[bench]"')
-    return MissingError(f"{library} is not usable: {str(error).splitlines()[0]}")
 
 
 OUR_SCHEDULE = "the recipe: at most 50, it stops after 10 without a better validation score"
@@ -331,7 +323,7 @@ def size_of(contender: Contender, tiny: bool) -> Size:
     """Count, computing nothing.
 
     Raises:
-        MissingError: its library is missing.
+        ExtraError: its library is missing.
     """
     config = contender.config(tiny)
     with torch.device("meta"):

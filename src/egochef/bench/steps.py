@@ -81,7 +81,7 @@ def measure_resident(name: str, effort: Effort) -> Taken:
     """Training steps on clips that lie on the device already.
 
     Raises:
-        MissingError: the model's library is missing.
+        ExtraError: the model's library is missing.
         InputError: the device has no room for one clip.
     """
     return _measure_training(name, effort, None)
@@ -243,7 +243,7 @@ def measure_inference(name: str, effort: Effort) -> Taken:
     """Logits of clips whose cropped frames lie on the device, as prediction computes them.
 
     Raises:
-        MissingError: the model's library is missing.
+        ExtraError: the model's library is missing.
     """
     contender = CONTENDERS[name]
     engine, config = _build(contender, effort, final=contender.is_ours)

@@ -37,9 +37,9 @@ from egochef.bench.steps import (
     measure_resident,
     measure_store,
 )
-from egochef.bench.ways import MissingError
 from egochef.data.store import StoreSpec
 from egochef.errors import InputError
+from egochef.extras import ExtraError
 from egochef.records import to_dict
 from egochef.runtime import describe_machine, num_cpus, pick_device, pick_dtype
 from egochef.toykitchen import ToyConfig
@@ -167,7 +167,7 @@ def _sizes(names: Sequence[str], tiny: bool) -> tuple[dict[str, Size], dict[str,
     for name in names:
         try:
             sizes[name] = size_of(CONTENDERS[name], tiny)
-        except MissingError as error:
+        except ExtraError as error:
             reasons[name] = str(error)
     return sizes, reasons
 

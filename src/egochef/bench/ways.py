@@ -17,17 +17,14 @@ from egochef.data.frames import Frames, VideoFrames, find_videos
 from egochef.data.sampling import candidate_times
 from egochef.data.store import StoreFrames, open_store
 from egochef.data.transforms import Cut, cut_out
-from egochef.errors import FrameError, InputError
+from egochef.errors import FrameError
+from egochef.extras import need_extra
 
 TOLERANCE_S = 1.5e-5
 """a frame that begins so little after a time is its frame: about a tick of a file's clock, as in `video.decode`"""
 
 Decode = Callable[[Path, np.ndarray], np.ndarray]
 """a video and rising times (T,), seconds -> frames (T, H, W, 3) uint8 RGB"""
-
-
-class MissingError(InputError):
-    """A way that cannot be measured here; the message says why and what to install."""
 
 
 def open_segments(root: Path) -> tuple[Segment, ...]:
@@ -44,7 +41,7 @@ def open_way(name: str, kitchen: Path, store: Path, pictures: Path, grid: Grid) 
         pictures: the store's pictures, one file each.
 
     Raises:
-        MissingError: a library is missing.
+        ExtraError: a library is missing.
     """
     segments = open_segments(kitchen)
     if name == "store":
@@ -74,17 +71,10 @@ def torchcodec_decoder() -> Decode:
     """torchcodec, which finds the frames by its own index of the file.
 
     Raises:
-        MissingError: it is not installed, or its libraries cannot be loaded.
+        ExtraError: it is not installed, or its libraries cannot be loaded.
     """
-    try:
-        from torchcodec.decoders import VideoDecoder
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "torchcodec":
-            raise
-        raise MissingError('not installed: pip install "egochef[bench]", and FFmpeg of the system') from None
-    except (ImportError, OSError, RuntimeError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise MissingError(f"not usable: {reason} (it needs FFmpeg of the system)") from None
+    need_extra("bench", "decoding with torchcodec and the system's FFmpeg libraries", ("torchcodec",))
+    from torchcodec.decoders import VideoDecoder
 
     def decode(path: Path, times_s: np.ndarray) -> np.ndarray:
         decoder = VideoDecoder(str(path), num_ffmpeg_threads=1, seek_mode="exact", dimension_order="NHWC")

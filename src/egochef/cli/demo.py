@@ -49,10 +49,10 @@ def run(args: argparse.Namespace) -> int:
     }
     if result.export is None:
         del places["export/"]
-        print('not exported for the iPhone app: that needs pip install "egochef[coreml]"')
     if result.report is None:
         del places["report/"]
-        print('no report: that needs pip install "egochef[report]"')
+    for line in result.left_out:
+        print(f"left out: {line}")
     for name, what in places.items():
         print(f"  {args.out / name!s:<36}{what}")
     return 0

@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from egochef.extras import need_extra
+
+    need_extra("report", "the report", ("altair", "jinja2", "vl_convert"))
     from egochef.report.report import make_report
     from egochef.report.scores import is_run
 

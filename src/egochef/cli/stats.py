@@ -37,9 +37,9 @@ def run(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise InputError(f"--top is {args.top}, expected at least 1")
     if args.out is not None:
-        from egochef.report.theme import need_figures
+        from egochef.extras import need_extra
 
-        need_figures()
+        need_extra("report", "figures", ("altair", "vl_convert"))
     stats = dataset_statistics(args.data, args.participants)
     written = [] if args.out is None else _write(stats, args.out)
     if args.json:

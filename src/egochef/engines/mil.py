@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from egochef.errors import InputError
+from egochef.extras import need_extra
 
 Values = Mapping[str, Any]
 """an operation's inputs by name: Tensors, numbers, lists of numbers, strings; those left out are missing"""
@@ -105,15 +106,14 @@ def import_coremltools() -> Any:
     """The module, without what it says about systems that have no Core ML.
 
     Raises:
-        InputError: it is not installed.
+        ExtraError: it cannot be imported.
     """
     log = logging.getLogger("coremltools")
     before = log.level
     log.setLevel(logging.CRITICAL)
     try:
+        need_extra("coreml", "Core ML")
         import coremltools
-    except ImportError:
-        raise InputError('Core ML needs coremltools: pip install "egochef[coreml]"') from None
     finally:
         log.setLevel(max(before, logging.ERROR))
     return coremltools

@@ -4,7 +4,7 @@ In: one file for whole clips, or a pair for streams, as `deploy.onnx_files` writ
 """
 
 import functools
-import importlib.util
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +16,14 @@ from torch import Tensor
 from egochef.engines.engine import ClipEngine, Engine, as_logits
 from egochef.engines.exported import METADATA_KEY, ExportAbout, check_pair, read_metadata
 from egochef.errors import InputError
+from egochef.extras import BrokenExtraError, ExtraError, need_extra
 from egochef.model.recogniser import Logits
 from egochef.runtime import num_cpus
 
 if TYPE_CHECKING:
     import openvino
+
+log = logging.getLogger(__name__)
 
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
 """backend -> the module that runs it"""
@@ -28,17 +31,23 @@ Run = Callable[[np.ndarray], list[np.ndarray]]
 
 
 def has_runtime(backend: str) -> bool:
-    """Whether a backend of RUNTIMES can be used here."""
-    return importlib.util.find_spec(RUNTIMES[backend]) is not None and importlib.util.find_spec("onnx") is not None
+    """Whether a backend of RUNTIMES can be used here; warns of one that is installed and broken."""
+    try:
+        need_runtime(backend)
+    except BrokenExtraError as error:
+        log.warning("%s", error)
+        return False
+    except ExtraError:
+        return False
+    return True
 
 
 def need_runtime(backend: str) -> None:
     """
     Raises:
-        InputError: a backend of RUNTIMES cannot be used here.
+        ExtraError: a backend of RUNTIMES cannot be used here.
     """
-    if not has_runtime(backend):
-        raise InputError(f'ONNX files need onnx and {RUNTIMES[backend]}: pip install "egochef[{backend}]"')
+    need_extra(backend, {"onnx": "ONNX", "openvino": "OpenVINO"}[backend])
 
 
 class OnnxEngine(Engine):

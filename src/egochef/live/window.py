@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from egochef.errors import InputError
+from egochef.extras import need_extra
 
 KEYS = {
     "q": "quit",
@@ -37,15 +38,12 @@ class Window:
         """Open it, smaller than asked where the screen has less room.
 
         Raises:
-            InputError: no display, or pygame-ce is not installed.
+            InputError: no display, or no pygame-ce.
         """
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-        try:
-            import pygame
-        except ImportError as error:
-            raise InputError(
-                f'the window needs pygame-ce ({error}): pip install "egochef[live]", or use --headless'
-            ) from error
+        need_extra("live", "the window (--headless does without)")
+        import pygame
+
         self._pygame = pygame
         _open_display(pygame)
         try:

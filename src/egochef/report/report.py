@@ -25,7 +25,7 @@ from egochef.report.markdown import write_markdown
 from egochef.report.page import write_page
 from egochef.report.scores import is_run, read_scores
 from egochef.report.sections import Figure, Section, Table, curve_section, sections_of
-from egochef.report.theme import need_figures, save_figure
+from egochef.report.theme import save_figure
 from egochef.scoring.ensemble import ensemble
 from egochef.training.card import read_sessions
 from egochef.training.runs import look_at
@@ -71,7 +71,6 @@ def make_report(
         InputError: a source is none of these or damaged, scores are not of the data, or nothing can be shown.
     """
     started = time.perf_counter()
-    need_figures()
     if not sources:
         raise InputError("nothing to report on: name a run's folder, a file of scores, or CSV files of curves")
     runs = [path for path in sources if is_run(path)]

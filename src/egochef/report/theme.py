@@ -10,7 +10,6 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from egochef.errors import InputError
 from egochef.files import atomic_path, write_text
 
 if TYPE_CHECKING:
@@ -40,18 +39,6 @@ INK = {False: ("#1b1f24", "#5b6470", "#d5dae0"), True: ("#e6e9ed", "#a3acb8", "#
 PNG_SCALE = 2.0
 """pixels of a PNG for each pixel of a figure"""
 DOCS_SCALE = 1.25
-
-
-def need_figures() -> None:
-    """
-    Raises:
-        InputError: what draws figures is not installed.
-    """
-    try:
-        import altair  # noqa: F401
-        import vl_convert  # noqa: F401
-    except ImportError as error:
-        raise InputError(f'figures need {error.name}: pip install "egochef[report]"') from None
 
 
 def vega_config(*, dark: bool) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from egochef.stopping import StopSignals
 from egochef.training.card import CARD, write_card
 from egochef.training.config import TrainConfig
 from egochef.training.objective import lr_at
-from egochef.training.run import Run, begin_run
+from egochef.training.run import OnStep, Run, begin_run
 from egochef.training.runfiles import DIVERGED
 from egochef.training.sources import MicroBatch
 from egochef.training.state import Progress
@@ -50,6 +50,7 @@ def train(
     accept_changes: bool = False,
     device: str | None = None,
     on_epoch: OnEpoch | None = None,
+    on_step: OnStep | None = None,
 ) -> Progress:
     """Train a recogniser and keep the best one (by validation action accuracy) in the run's folder.
 
@@ -59,6 +60,7 @@ def train(
         out: the run's folder; must be new, or a run's to `resume`. Several ranks need it on a disk that all see.
         accept_changes: resume although settings have changed.
         device: the best there is if left out.
+        on_step: called after each step, on every rank; the run stops with its state saved where it returns True.
 
     Returns:
         Where the run ended.
@@ -66,7 +68,7 @@ def train(
     Raises:
         InputError: a fault in the data, the weights or the folder, too many samples that cannot be read, a loss that
             stays not finite, a rank that was lost, or the run is in use.
-        Stopped: by a signal; the state is saved.
+        Stopped: by a signal or `on_step`; the state is saved.
     """
     check_trackers(config.trackers)
     with StopSignals() as stop, join_ranks(device and device.split(":")[0]) as ranks, ExitStack() as held:
@@ -75,6 +77,7 @@ def train(
             if run is None:
                 log.info("%s: finished already", out)
             else:
+                run.on_step = on_step
                 progress = _run_to_the_end(run, progress, on_epoch)
             if ranks.is_first and (run or not (out / CARD).is_file()):
                 write_card(out)
@@ -147,8 +150,15 @@ def _one_step(run: Run, progress: Progress, micros: Generator[MicroBatch]) -> tu
     lr = lr_at(at, lr=config.lr, warmup_epochs=config.warmup_epochs, epochs=config.epochs)
     result = run.learner.take_step(micros, step, lr, timer)
     times_ms = timer.read_ms()
+    progress = replace(
+        progress,
+        step=step,
+        epoch_step=progress.epoch_step + 1,
+        not_finite=progress.not_finite + 1 if result.not_finite else 0,
+    )
+    asked = bool(run.on_step and run.on_step(progress))
     stopping, num_clips, num_failed = run.ranks.sum(
-        torch.tensor([run.stop.received is not None, len(result.segment), len(result.failures)])
+        torch.tensor([asked or run.stop.received is not None, len(result.segment), len(result.failures)])
     ).tolist()
     line: dict[str, Any] = {
         "kind": "step",
@@ -166,16 +176,10 @@ def _one_step(run: Run, progress: Progress, micros: Generator[MicroBatch]) -> tu
     if num_failed:
         line["unreadable"] = _by_video(run, result)
     run.write(**line, **times_ms)
-    progress = replace(
-        progress,
-        step=step,
-        epoch_step=progress.epoch_step + 1,
-        not_finite=progress.not_finite + 1 if result.not_finite else 0,
-    )
     if result.not_finite:
         _note_not_finite(run, progress, result)
     if stopping:
-        _save_and_stop(run, progress)
+        _save_and_stop(run, progress, "on_step" if asked else None)
     if time.monotonic() - run.saved_at_s > 60 * config.save_minutes:
         run.try_to_save(progress)
     return progress, times_ms

@@ -53,6 +53,8 @@ from egochef.training.trackers import Trackers, open_trackers
 
 log = logging.getLogger(__name__)
 
+OnStep = Callable[[Progress], bool | None]
+"""gets where the run stands after a step; True stops it"""
 FEATURES = "features"
 """where a run that trains from features of its own keeps them"""
 
@@ -89,6 +91,8 @@ class Run:
     saved_at_s: float = field(default_factory=time.monotonic)
     not_finite: list[dict[str, Any]] = field(default_factory=list)
     """the last steps that were skipped because their loss was not finite"""
+    on_step: OnStep | None = None
+    """called after each step"""
 
     @property
     def steps_an_epoch(self) -> int:

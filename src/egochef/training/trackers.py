@@ -8,7 +8,7 @@ be killed where it hangs, and ends by itself when training is gone.
 """
 
 import contextlib
-import importlib.util
+import importlib
 import json
 import logging
 import math
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from egochef.errors import InputError
+from egochef.extras import need_extra
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +78,7 @@ def check_trackers(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if name not in TRACKERS:
             raise InputError(f"unknown tracker {name!r}, expected one of {', '.join(TRACKERS)}")
-        for package in TRACKERS[name].packages:
-            if importlib.util.find_spec(package) is None:
-                raise InputError(
-                    f'the tracker {name} needs the package {package}: pip install "egochef[track]", or leave it out'
-                )
+        need_extra("track", f"the tracker {name}", TRACKERS[name].packages)
     return tuple(dict.fromkeys(names))
 
 

@@ -4,7 +4,6 @@ In: a data folder and what models say of it. Out: a page at http://127.0.0.1:POR
 """
 
 import errno
-import importlib
 import logging
 import os
 import socket
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from egochef.data.annotations import SPLIT_FILES, open_data_folder
 from egochef.errors import InputError
+from egochef.extras import need_extra
 from egochef.report.explorer.index import Index, build_index, predictions_of
 
 log = logging.getLogger(__name__)
@@ -29,18 +29,6 @@ MAX_REQUEST_BYTES = 16 << 10
 """of a request's head"""
 MAX_WAITING = 64
 """connections"""
-
-
-def need_explorer() -> None:
-    """
-    Raises:
-        InputError: what the explorer needs is not installed.
-    """
-    for name in ("starlette", "uvicorn", "vl_convert", "itables"):
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            raise InputError(f'the explorer needs {name}: pip install "egochef[report]"') from None
 
 
 def explore(
@@ -67,7 +55,7 @@ def explore(
     Raises:
         InputError: anything about folders, scores and port that does not fit.
     """
-    need_explorer()
+    need_extra("report", "the explorer", ("h11", "itables", "starlette", "uvicorn", "vl_convert"))
     from egochef.report.explorer.app import make_app
     from egochef.report.explorer.pictures import Pictures
 
