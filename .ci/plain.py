@@ -1,8 +1,8 @@
 """The package as `pip install` gives it: the wheel, without extras, in a fresh environment, and every command there.
 
-Builds the wheel, installs it with the pinned versions, runs the demo and each command's first step on what the demo made.
-Each must succeed, or end in the one line that says what to install or to mend. Prints what each did; the exit code is 1
-if any did something else. Run it by `make plain`.
+Builds the wheel, installs it with the pinned versions, runs the demo and each command's first step on what the demo
+made. Each must succeed, or end in the one line that says what to install or to mend. Prints what each did; the exit
+code is 1 if any did something else. Run it by `make plain`.
 """
 
 import os

@@ -36,6 +36,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -541,14 +542,24 @@ def _told(gain: dict[str, float] | None) -> str:
 
 def interval(differences: np.ndarray) -> dict[str, float]:
     """Mean and 95 % interval of paired differences (seeds, S), resampled over seeds and segments."""
-    random = np.random.default_rng(0)
     num_seeds, num_segments = differences.shape
-    means = np.empty(NUM_RESAMPLED)
-    for place in range(NUM_RESAMPLED):
-        of_segments = differences[random.integers(0, num_seeds, num_seeds)].mean(axis=0)
-        means[place] = of_segments[random.integers(0, num_segments, num_segments)].mean()
+    of_seeds, of_segments = drawn_again(num_seeds, num_segments)
+    sums = of_segments @ differences.T  # (NUM_RESAMPLED, seeds), over the drawn segments
+    means = (of_seeds * sums).sum(axis=1) / (num_seeds * num_segments)
     low, high = np.percentile(means, (2.5, 97.5))
     return {"mean": round(float(differences.mean()), 2), "low": round(float(low), 2), "high": round(float(high), 2)}
+
+
+@lru_cache(maxsize=2)
+def drawn_again(num_seeds: int, num_segments: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each seed (NUM_RESAMPLED, seeds) and segment (NUM_RESAMPLED, S) is drawn, for all intervals alike."""
+    random = np.random.default_rng(0)
+    of_seeds, of_segments = (np.empty((NUM_RESAMPLED, num)) for num in (num_seeds, num_segments))
+    for place in range(NUM_RESAMPLED):
+        for counts in (of_seeds, of_segments):
+            num = counts.shape[1]
+            counts[place] = np.bincount(random.integers(0, num, num), minlength=num)
+    return of_seeds, of_segments
 
 
 def main() -> None:

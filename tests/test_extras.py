@@ -26,14 +26,26 @@ def test_what_is_installed_is_imported():
 
 
 PACKAGES = {
-    "its dependency is missing": ("import no_such_dependency", ExtraError, r"no_such_dependency \(for handmade\) is not"),
-    "a part of it is missing": ("import handmade.part", BrokenExtraError, "ModuleNotFoundError: No module named 'handmade"),
+    "its dependency is missing": (
+        "import no_such_dependency",
+        ExtraError,
+        r"no_such_dependency \(for handmade\) is not",
+    ),
+    "a part of it is missing": (
+        "import handmade.part",
+        BrokenExtraError,
+        "ModuleNotFoundError: No module named 'handmade",
+    ),
     "a library of the system is missing": (
         "raise ImportError('libhandmade.so.1: cannot open shared object file\\nand more')",
         BrokenExtraError,
         r"\(ImportError: libhandmade.so.1: cannot open shared object file\)",
     ),
-    "built for another version": ("raise RuntimeError('operator does not exist')", BrokenExtraError, r"\(RuntimeError: op"),
+    "built for another version": (
+        "raise RuntimeError('operator does not exist')",
+        BrokenExtraError,
+        r"\(RuntimeError: op",
+    ),
     "not even Python": ("def", BrokenExtraError, r"\(SyntaxError: "),
 }
 
@@ -69,15 +81,31 @@ def test_a_command_names_the_extra_first(words, module, extra, monkeypatch, caps
     monkeypatch.setitem(sys.modules, module, None)
     assert main(words) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("egochef: ") and line.endswith(f': {module} is not installed: pip install "egochef[{extra}]"')
+    assert line.startswith("egochef: ") and line.endswith(
+        f': {module} is not installed: pip install "egochef[{extra}]"'
+    )
 
 
-def test_a_broken_extra_is_told_by_a_real_command(tmp_path):
-    (tmp_path / "altair.py").write_text("raise ImportError('libaltair.so: cannot open shared object file')")
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from egochef.cli.main import main; sys.exit(main())"
-    done = subprocess.run([sys.executable, "-c", code, "report", "run"], capture_output=True, text=True)
+def with_broken(module, folder, *words):
+    """The command where a library lacks one of the system's."""
+    (folder / f"{module}.py").write_text(
+        f"raise ImportError('lib{module}.so: cannot open shared object file', name={module!r})"
+    )
+    code = f"import sys; sys.path.insert(0, {str(folder)!r}); from egochef.cli.main import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
+    return done.stderr
+
+
+def test_a_broken_library_that_everything_needs(tmp_path):
+    assert with_broken("av", tmp_path, "doctor", "--data", tmp_path) == (
+        "egochef: av cannot be imported (libav.so: cannot open shared object file). Install EgoChef and what it needs "
+        "again: pip install -c constraints.txt -e . (--traceback shows where it failed)\n"
+    )
+
+
+def test_a_broken_extra(tmp_path):
+    assert with_broken("altair", tmp_path, "report", "run") == (
         "egochef: the report: altair is installed, but cannot be imported (ImportError: libaltair.so: cannot open "
         "shared object file). Install it again: pip install --force-reinstall --no-deps altair\n"
     )

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from egochef.errors import InputError
-from egochef.parallel import _no_interrupts, advance, run_parallel
+from egochef.parallel import advance, run_parallel
 
 # Functions of the module's top level, as the processes import them
 
@@ -24,7 +25,7 @@ def double(number: int) -> int:
 def refuse_three(number: int) -> int:
     if number == 3:
         raise InputError("three is refused")
-    for _ in range(600):  # the others are told to stop
+    for _ in range(36_000):  # the others are told to stop
         time.sleep(0.1)
         advance(0)
     return number
@@ -46,7 +47,7 @@ def stop_at_three(number: int) -> int:
 
 def write_pid_and_wait(folder: str) -> None:
     Path(folder, str(os.getpid())).touch()
-    time.sleep(600)
+    time.sleep(3600)
 
 
 @pytest.mark.parametrize("num_workers", [1, 2, 5])
@@ -56,22 +57,51 @@ def test_every_item_once_with_progress(num_workers):
     assert results == {0: 2, 1: 4, 2: 6, 3: 8} and sum(told) == 4
 
 
-def test_ctrl_c_waits_until_the_processes_have_started():
+class Interrupting(list[int]):
+    """Numbers; Ctrl-C comes as the first one is taken, and has been heard when the second one is."""
+
+    def __init__(self, numbers: list[int], heard: socket.socket):
+        super().__init__(numbers)
+        self.heard, self.taken = heard, 0
+
+    def __iter__(self):
+        for number in super().__iter__():
+            self.taken += 1
+            if self.taken == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+                self.heard.recv(1)
+            yield number
+
+
+@pytest.fixture
+def heard():
+    """A socket that has a byte for each signal which this process's own handler, in C, was called for.
+
+    Ctrl-C is Python's again inside: what starts in a shell's background, as tests may, inherits that it is ignored.
+    """
+    ears, mouth = socket.socketpair()
+    mouth.setblocking(False)
+    handler, before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.set_wakeup_fd(mouth.fileno())
+    yield ears
+    signal.set_wakeup_fd(before)
+    signal.signal(signal.SIGINT, handler)
+    ears.close()
+    mouth.close()
+
+
+def test_ctrl_c_waits_until_the_processes_have_started(heard):
     """Also where another thread gets the signal; then it is as ever."""
-    ended, steps = threading.Event(), []
+    ended = threading.Event()
     other = threading.Thread(target=ended.wait)
     other.start()
+    items = Interrupting([1, 2, 3], heard)
     try:
         with pytest.raises(KeyboardInterrupt):
-            with _no_interrupts():
-                os.kill(os.getpid(), signal.SIGINT)
-                time.sleep(0.2)
-                steps.append("started")
-            steps.append("went on")
+            list(run_parallel(double, items, 2))
     finally:
         ended.set()
         other.join()
-    assert steps == ["started"]
+    assert items.taken == 3, "all were handed over"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -80,10 +110,9 @@ def test_nothing_to_do():
 
 
 def test_a_fault_ends_the_others_and_is_told():
-    started = time.monotonic()
+    """They would work for an hour."""
     with pytest.raises(InputError, match="^three is refused$"):
         list(run_parallel(refuse_three, [1, 3], 2))
-    assert time.monotonic() - started < 30
 
 
 def test_a_process_that_is_killed_is_told_with_its_item():
@@ -92,10 +121,8 @@ def test_a_process_that_is_killed_is_told_with_its_item():
 
 
 def test_a_process_that_hangs_is_told_and_ended():
-    started = time.monotonic()
     with pytest.raises(InputError, match=r"no sign of life for 3 s from the processes at .*item 3"):
         list(run_parallel(stop_at_three, [1, 3], 2, name=lambda number: f"item {number}", stall_s=3))
-    assert time.monotonic() - started < 40
 
 
 def test_no_workers():
@@ -113,15 +140,13 @@ def test_processes_end_with_a_command_that_is_killed(tmp_path):
     path.write_text(script)
     (tmp_path / "pids").mkdir()
     command = subprocess.Popen([sys.executable, str(path), str(Path(__file__).parent), str(tmp_path / "pids")])
-    deadline = time.monotonic() + 60
     while len(list((tmp_path / "pids").iterdir())) < 2:
-        assert command.poll() is None and time.monotonic() < deadline
+        assert command.poll() is None
         time.sleep(0.1)
     command.kill()
     command.wait()
     pids = [int(file.name) for file in (tmp_path / "pids").iterdir()]
-    while any(Path(f"/proc/{pid}").exists() and _is_alive(pid) for pid in pids):
-        assert time.monotonic() < deadline + 30
+    while any(_is_alive(pid) for pid in pids):  # for an hour
         time.sleep(0.1)
 
 

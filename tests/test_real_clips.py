@@ -2,10 +2,11 @@
 
 import csv
 import json
-import subprocess
-import sys
 
 import pytest
+from tiny_runs import one_thread
+
+from egochef.cli.main import main
 
 CLIPS = {
     "P01_01_10": ("train", "P01_201"),
@@ -13,14 +14,6 @@ CLIPS = {
     "P01_06_92": ("validation", "P01_203"),
 }
 FILES = {"train": "EPIC_100_train.csv", "validation": "EPIC_100_validation.csv"}
-
-
-def egochef(*words):
-    done = subprocess.run(
-        [sys.executable, "-m", "egochef", *map(str, words)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def seconds(timestamp):
@@ -71,9 +64,20 @@ def root(tmp_path_factory, ek100_annotations, ek100_clips):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["toy", "frames16"])
-def test_the_whole_way(root, tmp_path, recipe):
+def test_the_whole_way(root, tmp_path, capsys, recipe):
+    def egochef(*words):
+        with one_thread():
+            code = main(list(map(str, words)))
+        out, err = capsys.readouterr()
+        assert code == 0, err
+        return out
+
     run = tmp_path / "run"
-    more = ["--init", "none", "--num-frames", "4"] if recipe == "frames16" else []
+    more = (
+        ["--init", "none", "--num-frames", "2", "--set", "clip.image_size=96", "clip.resize_size=96"]
+        if recipe == "frames16"
+        else []
+    )
     egochef("train", "--recipe", recipe, "--debug", "--data", root, "--out", run, *more)
     metrics = json.loads(egochef("evaluate", "--checkpoint", run, "--data", root, "--json"))
     assert metrics["num_segments"] == 1

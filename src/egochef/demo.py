@@ -30,6 +30,7 @@ from egochef.scoring.metrics import evaluate
 from egochef.scoring.submission import SLS, SubmissionSummary, check_submission, write_submission
 from egochef.scoring.table import ScoreTable, save_scores
 from egochef.toykitchen import ToyConfig, draw_kitchen
+from egochef.training.config import TrainConfig
 from egochef.training.loop import train
 from egochef.video.draw import draw_sheet
 
@@ -59,9 +60,14 @@ class DemoResult:
     """for each part that needs an extra which is missing: why, and what to do"""
 
 
-def run_demo(out: Path, *, seed: int = 0, num_segments: int | None = None) -> DemoResult:
+def run_demo(
+    out: Path, *, seed: int = 0, num_segments: int | None = None, recipe: TrainConfig | None = None
+) -> DemoResult:
     """Draw `num_segments` (or NUM_SEGMENTS), prepare them, train at 16 and 32 frames, evaluate, submit, predict,
     export, report.
+
+    Args:
+        recipe: what to train by, but for the seed and the numbers of frames (default: toy).
 
     Raises:
         InputError: the folder cannot be written, or holds something else.
@@ -86,9 +92,9 @@ def run_demo(out: Path, *, seed: int = 0, num_segments: int | None = None) -> De
     folder = open_data_folder(store)
 
     for num_frames in NUM_FRAMES:
-        recipe = dataclasses.replace(toy(), seed=seed)
-        recipe = dataclasses.replace(recipe, clip=dataclasses.replace(recipe.clip, num_frames=num_frames))
-        train(recipe, store, out / f"run{num_frames}", resume=True)
+        config = dataclasses.replace(recipe or toy(), seed=seed)
+        config = dataclasses.replace(config, clip=dataclasses.replace(config.clip, num_frames=num_frames))
+        train(config, store, out / f"run{num_frames}", resume=True)
         done(f"train{num_frames}")
 
     engines = [load(out / f"run{num_frames}") for num_frames in NUM_FRAMES]

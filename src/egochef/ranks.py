@@ -132,8 +132,8 @@ def join_ranks(device_type: str | None = None) -> Iterator[Ranks]:
                 f"{torch.cuda.device_count()}. Start as many ranks a machine as it has GPUs."
             )
         torch.cuda.set_device(device)
-    store = _open_store(launch, is_server=launch.rank == 0 and not launch.agent_has_store)
-    watch = _Watch(launch)
+    store = open_store(launch, is_server=launch.rank == 0 and not launch.agent_has_store)
+    watch = Watch(launch)
     watch.start()
     ranks: Ranks | None = None
     try:
@@ -164,7 +164,12 @@ def join_ranks(device_type: str | None = None) -> Iterator[Ranks]:
         watch.stop()
 
 
-def _open_store(launch: Launch, *, is_server: bool) -> dist.TCPStore:
+def open_store(launch: Launch, *, is_server: bool) -> dist.TCPStore:
+    """The ranks' common store.
+
+    Raises:
+        InputError: there is no way to it.
+    """
     try:
         return dist.TCPStore(
             launch.host,
@@ -181,13 +186,13 @@ def _open_store(launch: Launch, *, is_server: bool) -> dist.TCPStore:
         ) from None
 
 
-class _Watch(threading.Thread):
+class Watch(threading.Thread):
     """Writes this rank's heartbeat and reads those of the others, over a connection of its own."""
 
     def __init__(self, launch: Launch):
         super().__init__(daemon=True, name="ranks")
         self._launch = launch
-        self._store = dist.PrefixStore(launch.attempt, _open_store(launch, is_server=False))
+        self._store = dist.PrefixStore(launch.attempt, open_store(launch, is_server=False))
         self._looked = time.monotonic()
         self._lock = threading.Lock()
         self._ended = threading.Event()

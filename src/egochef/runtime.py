@@ -17,24 +17,24 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 def pick_device(name: str | None = None) -> torch.device:
-    """The device asked for, or the best there is: CUDA, then MPS, then the CPU.
+    """The device asked for, or the best there is: CUDA, then MPS, then the CPU. On CUDA it has its number.
 
     Raises:
         InputError: the device asked for is not there.
     """
     if name is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        name = "cuda"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        made = torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
             f"device {name!r} cannot be used here ({reason}). Leave the device out to let it be chosen."
         ) from None
-    return device
+    return made.device if device.type == "cuda" else device  # torch.cuda.set_device takes none without a number
 
 
 def pick_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
@@ -47,7 +47,7 @@ def pick_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
     if precision != "auto":
         return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
         return torch.bfloat16
     return torch.float32

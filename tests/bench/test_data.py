@@ -1,5 +1,6 @@
 """What `egochef bench data` says: the same clips for every way, ratios from its rows, JSON and nothing else."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -15,45 +16,38 @@ from egochef.bench.data import (
     DataBench,
     Row,
     Watched,
-    _wanted_frames,
     open_dataset,
     plan,
     quick_bench,
     ratios_of,
     share_of_others,
+    wanted_frames,
 )
 from egochef.bench.kitchens import Kitchen, set_up
 from egochef.bench.process import in_fresh_process
-from egochef.bench.ways import WAYS, MissingError
-from egochef.clip import ClipSpec, Grid
-from egochef.data.store import StoreSpec
+from egochef.bench.ways import WAYS
 from egochef.errors import InputError
+from egochef.extras import ExtraError
 
 KITCHENS = ("long", "short", "easy")
-TINY = quick_bench().long
-BENCH = DataBench(
-    long=TINY,
-    clip=ClipSpec(num_frames=8, image_size=64, resize_size=72, grid=Grid(min_frames=16)),
-    store=StoreSpec(size_px=144, grid=Grid(min_frames=16)),
-    rounds=1,
-)
+BENCH = dataclasses.replace(quick_bench(), naive_clips=8)
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    return set_up(tmp_path_factory.mktemp("bench") / "long", TINY, BENCH.store)
+    return set_up(tmp_path_factory.mktemp("bench") / "long", BENCH.long, BENCH.store, num_workers=1)
 
 
 @pytest.fixture(scope="module")
 def wanted(place):
-    return _wanted_frames(place, BENCH)
+    return wanted_frames(place, BENCH)
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_shows_the_same_frames_in_the_same_order(place, wanted, way):
     try:
         dataset = open_dataset(way, place, BENCH)
-    except MissingError as error:
+    except ExtraError as error:
         need(False, f"{way} ({error})")
     frames = dataset.frames = Watched(dataset.frames)
     keys = plan(len(dataset), 1, BENCH.seed)[:8]
@@ -82,12 +76,12 @@ def test_what_is_there_is_used_again_and_another_kitchen_refused(place):
     root = place.kitchen.parent
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
     assert len(list(place.pictures.rglob("*.jpg"))) > 100
-    assert set_up(root, TINY, BENCH.store) == place
+    assert set_up(root, BENCH.long, BENCH.store, num_workers=1) == place
     after = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
     assert set(after) == set(before)
     assert all(after[path] == before[path] for path in before if path.suffix in (".MP4", ".tar", ".jpg"))
     with pytest.raises(InputError, match="another kitchen"):
-        set_up(root, Kitchen(TINY.config), BENCH.store)
+        set_up(root, Kitchen(BENCH.long.config), BENCH.store)
 
 
 def test_ratios_come_from_rows_and_the_fastest_raw_way_counts():
@@ -108,12 +102,12 @@ def test_why_torchcodec_is_missing(monkeypatch, tmp_path):
     for name in [name for name in sys.modules if name.split(".")[0] == "torchcodec"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torchcodec", None)
-    with pytest.raises(MissingError, match=r"not installed: pip install \"egochef\[bench\]\""):
+    with pytest.raises(ExtraError, match=r"torchcodec is not installed: pip install \"egochef\[bench\]\""):
         ways.torchcodec_decoder()
     monkeypatch.delitem(sys.modules, "torchcodec")
     _spoil_torchcodec(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(MissingError, match="not usable: Could not load libtorchcodec"):
+    with pytest.raises(ExtraError, match=r"cannot be imported \(RuntimeError: Could not load libtorchcodec"):
         ways.torchcodec_decoder()
 
 
@@ -134,8 +128,7 @@ def kill_itself():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_faults_of_processes_that_measure_are_told(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # the child imports this file
+def test_faults_of_processes_that_measure_are_told():
     with pytest.raises(InputError, match="^no$"):
         in_fresh_process(refuse)
     with pytest.raises(InputError, match="killed .signal 9"):
@@ -162,7 +155,8 @@ def test_the_command_prints_json_and_nothing_else(tmp_path):
     assert all({"name", "value", "unit"} <= set(row) <= {"name", "value", "unit", "note"} for row in found["rows"])
     missing = {name: row for name, row in rows.items() if row["value"] is None}
     assert set(missing) == {f"{kitchen}/torchcodec clips_per_core_s" for kitchen in KITCHENS}
-    assert all("not usable: Could not load" in row["note"] for row in missing.values())
+    broken = "torchcodec is installed, but cannot be imported (RuntimeError: Could not load libtorchcodec"
+    assert all(broken in row["note"] for row in missing.values())
     for kitchen in KITCHENS:
         for way in set(WAYS) - {"torchcodec"}:
             assert rows[f"{kitchen}/{way} other_frames"]["value"] == 0

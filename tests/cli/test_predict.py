@@ -43,7 +43,7 @@ def videos(folder, tmp_path_factory):
         _, whole = max(find_videos(folder, read_split(folder, split)).items())
         short.append(tmp_path_factory.mktemp(split) / whole.name)
         with write_video(short[-1]) as writer:
-            for time_s, frame in iter_frames(whole, stop_s=3.0):
+            for time_s, frame in iter_frames(whole, stop_s=2.0):
                 writer.add(frame, time_s)
     return short
 

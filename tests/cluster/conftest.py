@@ -1,24 +1,31 @@
 """A Slurm of two nodes, started for these tests and ended after them. Needs Debian's slurm-wlm and munge, and root.
 
 Both nodes are this machine: the second has another hostname, in a UTS namespace of its own. The partitions `low`
-(preempted: 20 s of grace, then started again), `rude` (the same without grace) and `high` (preempts both) have the
-first node, `pair` has both. Each node has two GPUs that are none. A job that is started again waits 7 s instead of
-Slurm's two minutes (cred_expire).
+(preempted: time to end, then started again), `rude` (the same without that time) and `high` (preempts both) have the
+first node, `pair` has both. Each node has two GPUs that are none. Who ends in time waits for none of the limits below,
+so they are longer than any load of the machine.
+
+What a test interrupts is paused before, or it might be over by then: see `Cluster.submit`.
 """
 
+import io
+import json
 import os
+import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 import pytest
 from conftest import need
+
+from egochef.cli.main import main
 
 PROGRAMS = ("unshare", "munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
 CONFIG = """
@@ -28,7 +35,7 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket={folder}/munge.socket,cred_expire=5
+AuthInfo=socket={folder}/munge.socket
 SlurmctldPort={ports[0]}
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
@@ -44,13 +51,13 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-KillWait=15
+KillWait=120
 MinJobAge=3600
 GresTypes=gpu
 SlurmdParameters=config_overrides
 NodeName={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=16 RealMemory=200000 Gres=gpu:2 State=UNKNOWN
 NodeName={second} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=16 RealMemory=200000 Gres=gpu:2 State=UNKNOWN
-PartitionName=low Nodes={host} Default=YES PriorityTier=1 GraceTime=20 MaxTime=INFINITE
+PartitionName=low Nodes={host} Default=YES PriorityTier=1 GraceTime=120 MaxTime=INFINITE
 PartitionName=rude Nodes={host} PriorityTier=1 GraceTime=0 MaxTime=INFINITE
 PartitionName=high Nodes={host} PriorityTier=10 PreemptMode=OFF MaxTime=INFINITE
 PartitionName=pair Nodes={host},{second} PreemptMode=OFF MaxTime=INFINITE
@@ -60,36 +67,109 @@ Name=gpu File=/dev/null
 Name=gpu File=/dev/zero
 """
 
+LONG_S = 300.0
+"""for what takes seconds; a busy machine is slow"""
+PAUSE = """
+import json, os, signal, sys
+
+def pause(event, words):
+    if event == "os.rename" and os.environ["PAUSE_AT"] in str(words[1]):
+        try:
+            with open(os.environ["PAUSED"], "x") as file:
+                json.dump({"pid": os.getpid(), "task": os.environ.get("SLURM_ARRAY_TASK_ID")}, file)
+        except FileExistsError:
+            return
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+sys.addaudithook(pause)
+"""
+"""a sitecustomize.py: the first process that is about to give a file a name like $PAUSE_AT stops, once"""
+
 
 class Cluster:
     """What a person at the login node can do."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "OMP_NUM_THREADS": "1"}
+        self.scratch = folder / "scratch"
+        self.scratch.mkdir()
+        self.environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "TMPDIR": str(self.scratch)}
+        self.environment["OMP_NUM_THREADS"] = "1"
+        self._pauses: dict[str, Path] = {}
 
-    def __call__(self, *words: object, ok: bool = True, cwd: Path | None = None) -> str:
+    def __call__(self, *words: object, ok: bool = True) -> str:
         """Run a command; returns what it printed."""
         command = [str(word) for word in words]
-        done = subprocess.run(command, capture_output=True, text=True, env=self.environment, cwd=cwd, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, env=self.environment, check=False)
         assert (done.returncode == 0) == ok, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout if ok else done.stderr
 
-    def egochef(self, *words: object, ok: bool = True, cwd: Path | None = None) -> str:
-        return self(sys.executable, "-m", "egochef", *words, ok=ok, cwd=cwd)
+    def egochef(self, *words: object, ok: bool = True) -> str:
+        """`egochef` in this process, which has torch already; returns what it printed."""
+        out, errors = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(errors):
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            code = main([str(word) for word in words])
+        assert code == (0 if ok else 1), f"{words}: {code}\n{out.getvalue()}\n{errors.getvalue()}"
+        return out.getvalue() if ok else errors.getvalue()
 
-    def submit(self, *words: object) -> str:
-        """`egochef slurm submit`; returns the job's number."""
-        said = self.egochef("slurm", "submit", *words)
-        return said.split()[1]
+    def submit(self, *words: object, pause_at: str | None = None) -> str:
+        """`egochef slurm submit`; returns the job's number.
+
+        Args:
+            pause_at: the job's program stops, once, before a file gets a name with this in it; see `paused`.
+        """
+        before = dict(self.environment)
+        if pause_at is not None:
+            folder = self.folder / f"pause-{secrets.token_hex(4)}"
+            folder.mkdir()
+            (folder / "sitecustomize.py").write_text(PAUSE)
+            self.environment |= {"PYTHONPATH": str(folder), "PAUSE_AT": pause_at, "PAUSED": str(folder / "paused")}
+        try:
+            job = self.egochef("slurm", "submit", *words).split()[1]
+        finally:
+            self.environment = before
+        if pause_at is not None:
+            self._pauses[job] = folder / "paused"
+        return job
+
+    def paused(self, job: str) -> tuple[int, str | None]:
+        """Wait until the job's program has stopped at `pause_at`; returns its process id, and its number in an array.
+
+        Slurm wakes it where Slurm ends it; else `wake` does.
+        """
+        mark = self._pauses[job]
+        _until(lambda: mark.is_file() and mark.read_text().endswith("}"), self.folder)
+        said = json.loads(mark.read_text())
+        _until(lambda: _is_stopped(_status(said["pid"])), self.folder)
+        return said["pid"], said["task"]
+
+    def wake(self, pid: int, after: signal.Signals) -> None:
+        """Let a paused program go on once this signal has come to it, if Slurm has not done so already."""
+
+        def is_awake_or_told() -> bool:
+            status = _status(pid)
+            return not _is_stopped(status) or bool(int(status["ShdPnd"], 16) >> (after - 1) & 1)
+
+        _until(is_awake_or_told, self.folder)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+    def start_again(self, job: str) -> None:
+        """Wait until Slurm has put the job back into its queue, and spare us the two minutes that it stays there.
+
+        A node launches nothing for a job within the second in which it was ended.
+        """
+        self.wait(job, "PENDING", restarts=1)
+        self("scontrol", "update", f"JobId={job}", "StartTime=now+3seconds")
 
     def facts(self, job: str) -> dict[str, str]:
         """What Slurm knows of a job."""
-        return dict(
-            word.split("=", 1) for word in self("scontrol", "--oneliner", "show", "job", job).split() if "=" in word
-        )
+        said = self("scontrol", "--oneliner", "show", "job", job).strip()
+        return dict(re.findall(r"(?:^| )([\w:/]+)=(.*?)(?= [\w:/]+=|$)", said))
 
-    def wait(self, job: str, *states: str, restarts: int = 0, within_s: float = 180) -> dict[str, str]:
+    def wait(self, job: str, *states: str, restarts: int = 0, within_s: float = LONG_S) -> dict[str, str]:
         """Wait until the job is in one of the states (COMPLETED, FAILED, ...) after at least so many restarts."""
         until = time.monotonic() + within_s
         while True:
@@ -99,7 +179,7 @@ class Cluster:
             ended = facts["JobState"] in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
             told = f"job {job} is {facts['JobState']} ({facts['Reason']}), not {states}\n{self.log(facts)}"
             assert time.monotonic() < until and not ended, told
-            time.sleep(0.2)
+            time.sleep(0.4)
 
     def log(self, facts: dict[str, str]) -> str:
         path = Path(facts.get("StdOut", "/nowhere"))
@@ -117,7 +197,7 @@ def _daemon(command: list[object], path: str, log: Path) -> Iterator[None]:
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -171,7 +251,20 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             _until(lambda: not here("squeue", "--noheader"), folder)
 
 
-def _until(is_so, folder: Path, within_s: float = 60) -> None:
+def _status(pid: int) -> dict[str, str]:
+    """What Linux says of a process; nothing of one that has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _is_stopped(status: dict[str, str]) -> bool:
+    return status.get("State", "").startswith("T")
+
+
+def _until(is_so, folder: Path, within_s: float = LONG_S) -> None:
     until = time.monotonic() + within_s
     while True:
         try:
@@ -181,5 +274,5 @@ def _until(is_so, folder: Path, within_s: float = 60) -> None:
             pass
         if time.monotonic() > until:
             logs = "\n".join(f"{path.name}: {path.read_text()[-1500:]}" for path in folder.glob("*.log"))
-            pytest.fail(f"Slurm did not start or end within {within_s} s\n{logs}")
+            pytest.fail(f"Slurm did not come so far within {within_s} s\n{logs}")
         time.sleep(0.1)

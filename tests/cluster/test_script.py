@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from egochef.cli import prepare, slurm, train
-from egochef.cli.main import main
+from egochef.cli.main import build_parser, main
 from egochef.cluster.script import Job, Resources, seconds_of, write_script
 from egochef.cluster.submit import PACKAGE, keep_code
 from egochef.errors import InputError
@@ -189,13 +188,20 @@ def test_code_is_copied_whole_and_kept(tmp_path):
     assert sorted(path.name for path in code.iterdir()) == ["about.json", "before-1", "egochef"]
 
 
+def flags(*words):
+    """Of the command that the words name."""
+    parser = build_parser()
+    for word in words:
+        (parser,) = (
+            action.choices[word] for action in parser._actions if isinstance(action, argparse._SubParsersAction)
+        )
+    return {flag for action in parser._actions for flag in action.option_strings}
+
+
 def test_no_flag_of_a_job_hides_one_of_the_command():
-    for kind, command in (("train", train), ("prepare", prepare)):
-        ours, theirs = argparse.ArgumentParser(add_help=False), argparse.ArgumentParser(add_help=False)
-        slurm._add_job(ours, kind, is_submit=True)
-        command.add_arguments(theirs)
-        same = set(ours._option_string_actions) & set(theirs._option_string_actions)
-        assert same == {"--data", "--out"} | ({"--config"} if kind == "train" else set())
+    for kind in ("train", "prepare"):
+        same = flags("slurm", "submit", kind) & flags(kind) - flags()
+        assert same == {"--data", "--out", "--traceback"} | ({"--config"} if kind == "train" else set())
 
 
 def test_print_with_and_without_the_word_train(tmp_path, monkeypatch, capsys):

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -440,7 +441,7 @@ def test_videos_that_no_row_needs_are_told_once(kitchen):
 
 
 def test_little_space_for_a_store(kitchen, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 36 * 48 * 17_000 - 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=1, used=1, free=36 * 48 * 17_000 - 1))
     assert told(diagnose(kitchen)) == {("disk-space", str(kitchen))}
 
 

@@ -13,7 +13,6 @@ from egochef.deploy import backends
 from egochef.deploy.backends import load_engine, onnx_pair
 from egochef.deploy.onnx_files import write_onnx
 from egochef.deploy.source import open_source
-from egochef.engines import onnx_engine
 from egochef.engines.exported import pair_paths
 from egochef.engines.onnx_engine import RUNTIMES, OnnxEngine
 from egochef.errors import InputError
@@ -52,7 +51,7 @@ def test_the_pair_equals_the_checkpoint_at_any_size(model, tmp_path):
             assert here.shape == features.shape
             assert (here - features).abs().max() < 1e-5 * features.abs().max().clamp_min(1)
             for ours, theirs in zip(engine.classify(features), written.classify(features), strict=True):
-                assert (ours - theirs).abs().max() < 1e-5
+                assert (ours - theirs).abs().max() < 1e-4  # sums of up to 2048 features in another order
 
 
 def test_a_signal_after_engines_went_in_the_order_they_came(checkpoint):
@@ -145,8 +144,8 @@ def test_what_does_not_go_together(checkpoint, wrong, message):
 
 
 def test_a_runtime_that_is_missing(checkpoint, monkeypatch):
-    for module in (backends, onnx_engine):
-        monkeypatch.setattr(module, "has_runtime", lambda backend: False)
-    with pytest.raises(InputError, match=r'need onnx and openvino: pip install "egochef\[openvino\]"'):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(InputError, match=r'OpenVINO: openvino is not installed: pip install "egochef\[openvino\]"'):
         load_engine(checkpoint, backend="openvino")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert load_engine(checkpoint, device="cpu", precision="fp32").name == "torch cpu fp32"

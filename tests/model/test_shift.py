@@ -116,7 +116,8 @@ def test_which_frames_a_frame_depends_on(name: str) -> None:
     changed = frames.clone()
     changed[2] = frames[2].flip(1)
     with torch.no_grad():
-        moved = (encoder(frames, 6) - encoder(changed, 6)).abs().amax(1) > 0  # (T,)
+        before = encoder(frames, 6)
+        moved = (before - encoder(changed, 6)).abs().amax(1) > 1e-5 * before.abs().max()  # (T,)
         alone = encoder(frames, 1)
         parts = torch.cat([encoder(half, 3) for half in frames.split(3)])
     assert moved.tolist() == [not is_online, not is_online, True, True, True, True]

@@ -1,12 +1,12 @@
 """Initial weights: the pip package's, files of every spelling, bad files, and a download from a server on loopback."""
 
 import contextlib
+import copy
 import hashlib
 import os
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -31,9 +31,12 @@ STEM = "stem_conv.weight"
 
 @pytest.fixture(scope="module")
 def torchvision_state() -> dict[str, Tensor]:
-    """As torchvision's file: every encoder tensor and a classifier."""
-    torch.manual_seed(5)
-    return ResNet50(num_classes=1000).state_dict()
+    """As torchvision's file: an encoder and a classifier. Each tensor holds one number of its own: files are small."""
+    state = ResNet50(num_classes=1000).state_dict()
+    return {
+        name: torch.tensor((place + 1) / len(state)).expand(tensor.shape) if tensor.is_floating_point() else tensor
+        for place, (name, tensor) in enumerate(state.items())
+    }
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +46,8 @@ def light_state() -> dict[str, Tensor]:
     return build_encoder("efficientnet_lite0").state_dict()
 
 
-@pytest.fixture
-def resnet() -> torch.nn.Module:
+@pytest.fixture(scope="module")
+def random_resnet() -> torch.nn.Module:
     torch.manual_seed(6)
     encoder = build_encoder("resnet50")
     freeze_batchnorm(encoder)
@@ -52,9 +55,19 @@ def resnet() -> torch.nn.Module:
 
 
 @pytest.fixture
-def light() -> torch.nn.Module:
+def resnet(random_resnet: torch.nn.Module) -> torch.nn.Module:
+    return copy.deepcopy(random_resnet)
+
+
+@pytest.fixture(scope="module")
+def random_light() -> torch.nn.Module:
     torch.manual_seed(6)
     return build_encoder("efficientnet_lite0")
+
+
+@pytest.fixture
+def light(random_light: torch.nn.Module) -> torch.nn.Module:
+    return copy.deepcopy(random_light)
 
 
 def has(encoder: torch.nn.Module, state: dict[str, Tensor]) -> bool:
@@ -269,7 +282,7 @@ class Server:
                 with contextlib.suppress(ConnectionError):  # the other side may give up
                     self.wfile.write(server.faulty_body())
                 if server.fault == "silent":
-                    server.stop.wait(20)
+                    server.stop.wait(600)
 
             def log_message(self, *args: object) -> None:
                 pass
@@ -331,10 +344,9 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(server: Server, tmp_path: 
 )
 def test_faults_of_the_network_leave_nothing_behind(server: Server, tmp_path: Path, fault: str, match: str) -> None:
     server.fault = fault
-    folder, start_s = tmp_path / "cache", time.monotonic()
+    folder = tmp_path / "cache"
     with pytest.raises(ConnectionError, match=match):
-        fetch(server.url, folder, timeout_s=0.5)
-    assert time.monotonic() - start_s < 10
+        fetch(server.url, folder, timeout_s=0.5 if fault == "silent" else 60)
     assert list(folder.iterdir()) == []
 
 

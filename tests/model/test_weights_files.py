@@ -39,6 +39,15 @@ def state() -> dict[str, Tensor]:
     return network.state_dict()
 
 
+@pytest.fixture(scope="module")
+def flat(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same names and shapes, and in each tensor one number of its own: files of it are small."""
+    return {
+        name: torch.tensor((place + 1) / len(state)).expand(tensor.shape) if tensor.is_floating_point() else tensor
+        for place, (name, tensor) in enumerate(state.items())
+    }
+
+
 def in_mmaction2(name: str, is_shifted: bool) -> str:
     """ConvModules hold `conv` and `bn`; TemporalShift holds the convolution that it shifts for as `net`."""
     if name.startswith("fc."):
@@ -103,7 +112,7 @@ def epic_file(path: Path, state: dict[str, Tensor], is_shifted: bool = True, **p
     ],
 )
 def test_tsn_and_tsm_files_load(
-    state: dict[str, Tensor],
+    flat: dict[str, Tensor],
     tmp_path: Path,
     is_shifted: bool,
     spelling: Any,
@@ -113,19 +122,19 @@ def test_tsn_and_tsm_files_load(
     kind: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    entries = {prefix + spelling(name, is_shifted): tensor for name, tensor in state.items()}
-    assert len(entries) == len(state) and not set(entries) & set(state)
+    entries = {prefix + spelling(name, is_shifted): tensor for name, tensor in flat.items()}
+    assert len(entries) == len(flat) and not set(entries) & set(flat)
     path = save(tmp_path / f"weights{suffix}", {wrapper: entries, "meta": {"epoch": 50}})
     file = read_weights(path)
     assert file.kind == f"{kind} ({'TSM' if is_shifted else 'TSN'})"
     assert file.shift == ("both" if is_shifted else "none")
     assert file.preprocessing is not None
     assert (file.preprocessing.mean, file.preprocessing.std) == (IMAGENET_MEAN, IMAGENET_STD)
-    assert file.classifier is not None and torch.equal(file.classifier[0], state["fc.weight"])
+    assert file.classifier is not None and torch.equal(file.classifier[0], flat["fc.weight"])
     encoder = build_encoder("resnet50_tsm")
     with caplog.at_level("INFO"):
         report = load_initial_weights(encoder, "resnet50_tsm", str(path))
-    assert all(torch.equal(tensor, state[name]) for name, tensor in encoder.state_dict().items())
+    assert all(torch.equal(tensor, flat[name]) for name, tensor in encoder.state_dict().items())
     assert (report.num_loaded, len(report.unexpected)) == (318, 2)
     assert "318 of 318 tensors loaded; 2 entries have no place in it" in caplog.text
     assert ("was trained with temporal shift none, resnet50_tsm has both" in caplog.text) == (not is_shifted)
@@ -174,8 +183,8 @@ def test_blue_first_and_pixel_values_up_to_255_are_undone(state: dict[str, Tenso
     torch.testing.assert_close(features, expected, rtol=1e-3, atol=1e-5 * expected.abs().max().item())
 
 
-def test_what_the_user_says_goes_before_what_the_file_says(state: dict[str, Tensor], tmp_path: Path) -> None:
-    path = epic_file(tmp_path / "tsm.ckpt", state, std=[0.229, 0.224, 0.225])
+def test_what_the_user_says_goes_before_what_the_file_says(flat: dict[str, Tensor], tmp_path: Path) -> None:
+    path = epic_file(tmp_path / "tsm.ckpt", flat, std=[0.229, 0.224, 0.225])
     assert convert_baseline(path, EPIC)[1].clip.std == IMAGENET_STD
     clip = convert_baseline(path, EPIC, std=SAME, num_frames=25)[1].clip
     assert (clip.std, clip.mean, clip.num_frames) == (SAME, SAME, 25)
@@ -184,8 +193,8 @@ def test_what_the_user_says_goes_before_what_the_file_says(state: dict[str, Tens
         convert_baseline(path, EPIC, num_frames=0)
 
 
-def test_preprocessing_goes_into_a_training_run(state: dict[str, Tensor], tmp_path: Path) -> None:
-    path = str(epic_file(tmp_path / "tsm.ckpt", state))
+def test_preprocessing_goes_into_a_training_run(flat: dict[str, Tensor], tmp_path: Path) -> None:
+    path = str(epic_file(tmp_path / "tsm.ckpt", flat))
     config = with_init(with_encoder(TrainConfig(), "resnet50_tsm"), path)
     assert (config.clip.mean, config.clip.std) == (SAME, SAME)
     assert (config.clip.num_frames, config.clip.resize_size) == (16, 256)  # the recipe's
@@ -198,7 +207,7 @@ def test_preprocessing_goes_into_a_training_run(state: dict[str, Tensor], tmp_pa
 
 
 def test_objects_of_training_libraries_are_passed_over(
-    state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flat: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Settings as omegaconf's, a callback's class as a key: nothing of them is made, and the weights load."""
     module = types.ModuleType("omegaconf.dictconfig")
@@ -211,7 +220,7 @@ def test_objects_of_training_libraries_are_passed_over(
     settings = config_type()
     settings._content = {"data": 1}
     content = {
-        "state_dict": {f"module.{in_tsm_code(name, True)}": tensor for name, tensor in state.items()},
+        "state_dict": {f"module.{in_tsm_code(name, True)}": tensor for name, tensor in flat.items()},
         "hyper_parameters": settings,
         "callbacks": {config_type: {"best": 0.1}, "more": dict_type(a=1)},
     }
@@ -222,7 +231,7 @@ def test_objects_of_training_libraries_are_passed_over(
     with pytest.raises(InputError, match="Give --mean and --std"):
         convert_baseline(path, EPIC, std=SAME)
     assert convert_baseline(path, EPIC, mean=SAME, std=SAME)[1].clip.std == SAME
-    assert torch.equal(file.entries["layer4.2.conv1.weight"], state["layer4.2.conv1.weight"])
+    assert torch.equal(file.entries["layer4.2.conv1.weight"], flat["layer4.2.conv1.weight"])
 
 
 @pytest.mark.parametrize(
@@ -234,35 +243,35 @@ def test_objects_of_training_libraries_are_passed_over(
     ],
 )
 def test_settings_that_make_no_sense_are_told(
-    state: dict[str, Tensor], tmp_path: Path, change: dict[str, Any], match: str
+    flat: dict[str, Tensor], tmp_path: Path, change: dict[str, Any], match: str
 ) -> None:
     with pytest.raises(InputError, match=match):
-        read_weights(epic_file(tmp_path / "tsm.ckpt", state, **change))
+        read_weights(epic_file(tmp_path / "tsm.ckpt", flat, **change))
 
 
-def test_what_is_no_baseline_of_these_classes_is_told(state: dict[str, Tensor], tmp_path: Path) -> None:
-    kinetics = {f"module.{in_tsm_code(name, True)}": tensor for name, tensor in state.items()}
+def test_what_is_no_baseline_of_these_classes_is_told(flat: dict[str, Tensor], tmp_path: Path) -> None:
+    kinetics = {f"module.{in_tsm_code(name, True)}": tensor for name, tensor in flat.items()}
     kinetics |= {"module.new_fc.weight": torch.zeros(400, 2048), "module.new_fc.bias": torch.zeros(400)}
     with pytest.raises(InputError, match=r"knows 400 classes, expected 397 \(97 verbs, then 300 nouns\).*--init"):
         convert_baseline(save(tmp_path / "kinetics.pth", {"state_dict": kinetics}), EPIC)
     with pytest.raises(InputError, match=r"nothing\.ckpt: cannot be read \(No such file\)"):
         convert_baseline(tmp_path / "nothing.ckpt", EPIC)
-    encoder = {name: tensor for name, tensor in state.items() if not name.startswith("fc")}
+    encoder = {name: tensor for name, tensor in flat.items() if not name.startswith("fc")}
     with pytest.raises(InputError, match="has no last layer"):
         convert_baseline(save(tmp_path / "encoder.pth", encoder), EPIC)
-    flow = state | {"conv1.weight": torch.zeros(64, 10, 7, 7)}
+    flow = flat | {"conv1.weight": torch.zeros(64, 10, 7, 7)}
     with pytest.raises(InputError, match=r"conv1\.weight is \(64, 10, 7, 7\), expected \(64, 3, 7, 7\)"):
         convert_baseline(epic_file(tmp_path / "flow.ckpt", flow), EPIC)
-    wide = state | {"fc.weight": torch.zeros(397, 256)}
+    wide = flat | {"fc.weight": torch.zeros(397, 256)}
     with pytest.raises(InputError, match=r"its last layer is \(397, 256\), expected \(397, 2048\)"):
         convert_baseline(epic_file(tmp_path / "trn.ckpt", wide), EPIC)
 
 
 def test_what_fits_half_is_refused_by_name_unless_told_otherwise(
-    state: dict[str, Tensor], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    flat: dict[str, Tensor], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     half = {
-        name: tensor for name, tensor in state.items() if not name.startswith("layer4") or name.endswith("2.bn3.bias")
+        name: tensor for name, tensor in flat.items() if not name.startswith("layer4") or name.endswith("2.bn3.bias")
     }
     path = str(save(tmp_path / "half.pth", half | {"layer3.5.conv2.weight": torch.zeros(8, 8, 3, 3)}))
     encoder = build_encoder("resnet50")
@@ -287,8 +296,8 @@ def test_what_fits_half_is_refused_by_name_unless_told_otherwise(
         load_initial_weights(encoder, "resnet50", strange, partial=True)
 
 
-def test_a_network_with_another_shift_is_refused(state: dict[str, Tensor], tmp_path: Path) -> None:
-    path = epic_file(tmp_path / "tsm.ckpt", state)
+def test_a_network_with_another_shift_is_refused(flat: dict[str, Tensor], tmp_path: Path) -> None:
+    path = epic_file(tmp_path / "tsm.ckpt", flat)
     content = torch.load(path, weights_only=True)
     content["hyper_parameters"]["model"]["shift_div"] = 4
     with pytest.raises(InputError, match="shift_div 4 and temporal_pool None, expected 8 and none"):

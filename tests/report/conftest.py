@@ -1,14 +1,19 @@
 """Splits to test the report on: tiny random ones, and the whole official validation set with made-up scores."""
 
+import io
+import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from plain import Plain, Row, read_plain, read_rows, said_of, softmax
+from conftest import need
+from PIL import Image
+from plain import Plain, Row, Said, best_five, read_plain, read_rows, said_of, softmax
 
 from egochef.data.annotations import DataFolder, Segment, open_data_folder
 from egochef.inference.scoring import truth_of
@@ -18,7 +23,12 @@ from egochef.scoring.ensemble import ensemble
 from egochef.scoring.table import ScoreTable, save_scores
 from egochef.taxonomy import Taxonomy
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 ANNOTATIONS = "epic-kitchens-100-annotations"
+WAIT_MS = 300_000
+"""for a browser on a busy machine"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +50,34 @@ class Real:
     files: tuple[Path, ...]
     plain: Plain
     """models early, late, and ensemble"""
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator["Browser"]:
+    """A browser without a window, once a file: while it runs, nothing else in this process can use asyncio."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    need(path is not None, "Chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        need(False, "playwright")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"], timeout=WAIT_MS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vega, which takes seconds a report, draws nothing: for tests that look at other things than figures."""
+    import vl_convert
+
+    file = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(file, "PNG")
+    monkeypatch.setattr(vl_convert, "vegalite_to_png", lambda spec, scale: file.getvalue())
+    monkeypatch.setattr(vl_convert, "vegalite_to_svg", lambda spec: "<svg/>")
+    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda snippet: "")
+    monkeypatch.setattr("altair.utils.schemapi.validate_jsonschema", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="session")
@@ -143,6 +181,18 @@ def _random_scores(rng, rows, num_verbs, num_nouns, kind, with_actions):
     return table, said
 
 
+def _said_of_all(verb: np.ndarray, noun: np.ndarray) -> list[Said]:
+    """`said_of` of each row, by the classes that can be among its five best."""
+    said = []
+    best = [np.argsort(-probs, axis=1, kind="stable")[:, :5] for probs in (verb, noun)]
+    for place in range(len(verb)):
+        few = [{int(each): float(probs[place, each]) for each in order[place]}
+               for probs, order in zip((verb, noun), best, strict=True)]  # fmt: skip
+        actions = {1000 * v + n: p * q for v, p in few[0].items() for n, q in few[1].items()}
+        said.append(Said(*(best_five(each, each) for each in (*few, actions))))
+    return said
+
+
 @pytest.fixture(scope="session")
 def real(ek100_annotations, tmp_path_factory) -> Real:
     """Model early has logits, late has probabilities and is better; videos differ in how hard they are."""
@@ -169,15 +219,15 @@ def real(ek100_annotations, tmp_path_factory) -> Real:
         ids = np.array([row.narration_id for row in rows])
         save_scores(folder / f"{model}.npz", ScoreTable(ids[order], both[0][order], both[1][order], kind))
         probs[model] = (kind, *both)
-    said: dict[str, list] = {"early": [], "late": [], "ensemble": []}
-    for place in range(len(rows)):
-        found = {}
-        for model, (kind, verb, noun) in probs.items():
-            v, n = verb[place].tolist(), noun[place].tolist()
-            found[model] = (softmax(v), softmax(n)) if kind == "logits" else (v, n)
-            said[model].append(said_of(*found[model]))
-        mean = [[(a + b) / 2 for a, b in zip(*pair, strict=True)] for pair in zip(*found.values(), strict=True)]
-        said["ensemble"].append(said_of(*mean))
+    found = {}
+    for model, (kind, *both) in probs.items():  # as plain.softmax, a row at a time, but quicker
+        both = [scores.astype(float) for scores in both]
+        if kind == "logits":
+            both = [np.exp(scores - scores.max(axis=1, keepdims=True)) for scores in both]
+            both = [powers / powers.sum(axis=1, keepdims=True) for powers in both]
+        found[model] = both
+    found["ensemble"] = [(early + late) / 2 for early, late in zip(found["early"], found["late"], strict=True)]
+    said = {model: _said_of_all(*both) for model, both in found.items()}
     return Real(root, (folder / "early.npz", folder / "late.npz"), read_plain(ek100_annotations, said))
 
 

@@ -44,7 +44,7 @@ class Explorer:
 
     def get(self, target: str, *, method: str = "GET", headers: dict[str, str] | None = None, **parameters) -> Answer:
         """An answer; no address is mended on its way."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
         connection._validate_path = lambda url: None  # what is malformed must reach the server
         if parameters:
             target += "?" + urlencode(parameters)
@@ -72,7 +72,7 @@ def explorer(*words: object) -> Iterator[Explorer]:
         yield Explorer(process, found[1], int(found[2]))
         assert process.poll() is None, f"the server ended: {process.communicate()[1]}"
         process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=20)
+        rest, errors = process.communicate(timeout=300)
         assert (process.returncode, rest) == (0, ""), errors
         assert "Traceback" not in errors, errors
     finally:

@@ -36,7 +36,7 @@ from egochef.scoring.table import ScoreTable
 TASKS = ("verb", "noun", "action")
 MODELS = ("early", "late", "ensemble")
 REAL = pytest.mark.parametrize("model", MODELS)
-SMALL = settings(max_examples=60, deadline=None)
+SMALL = settings(max_examples=30, deadline=None)
 sizes = st.fixed_dictionaries(
     {
         "seed": st.integers(0, 10**6),

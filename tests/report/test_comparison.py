@@ -13,7 +13,7 @@ from egochef.report.comparison import Difference, differences, patterns
 from egochef.report.intervals import Estimate
 
 TASKS = ("verb", "noun", "action")
-SMALL = settings(max_examples=60, deadline=None)
+SMALL = settings(max_examples=30, deadline=None)
 
 
 def check(case):

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from egochef.report.confusion import Confusion, clustered, confusion, mistakes
 
-SMALL = settings(max_examples=60, deadline=None)
+SMALL = settings(max_examples=30, deadline=None)
 seeds = st.integers(0, 10**6)
 
 

@@ -209,7 +209,7 @@ def taken(index: Index, asked: dict) -> ask.Query:
     return query
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     asked=QUERIES,
     pair=maybe(st.sampled_from(list(ask.PAIRS))),
@@ -429,7 +429,7 @@ def test_questions_about_predictions_without_a_run(root, raw):
 
 
 @given(raw=st.binary(max_size=60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_any_bytes_are_parameters_or_an_input_error(index, raw):
     try:
         given_ = ask.Parameters(ask.parameters(raw))

@@ -11,7 +11,7 @@ from egochef.report.analysis import by_length, by_seen, official
 from egochef.report.comparison import differences
 from egochef.report.intervals import MIN_VIDEOS, estimate, estimate_difference
 
-NUM_SETS = 300
+NUM_SETS = 150
 HARD = (0.4 * 6, 0.6 * 6)
 """of the beta distribution of videos' accuracies: mean 0.4, standard deviation 0.19"""
 

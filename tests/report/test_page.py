@@ -1,12 +1,8 @@
 """The report's page in a real browser."""
 
-import shutil
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
-from conftest import need
-from playwright.sync_api import Browser, ViewportSize, sync_playwright
+from playwright.sync_api import ViewportSize
 
 from egochef.data.annotations import open_data_folder
 from egochef.report.analysis import open_split
@@ -19,17 +15,9 @@ OUTSIDE = """(scheme) => [...document.querySelectorAll('.chart')].filter((chart)
     return drawn.width > room.width + 1 || drawn.height > room.height + 1 || chart.dataset.drawn !== scheme;
 }).map((chart) => chart.id)"""
 """figures that are larger than their place, or of the other scheme"""
+WAIT_MS = 300_000
+"""for a browser on a busy machine"""
 DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    need(chromium is not None, "Chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +37,10 @@ def page_path(toy_root, tmp_path_factory):
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_figure_is_drawn_and_fits(browser, page_path, size, scheme):
-    context = browser.new_context(viewport=size, color_scheme=scheme, offline=True)
+def test_every_figure_is_drawn_and_fits(chromium, page_path, size, scheme):
+    context = chromium.new_context(viewport=size, color_scheme=scheme, offline=True)
     page, said = context.new_page(), []
+    page.set_default_timeout(WAIT_MS)
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
@@ -70,9 +59,10 @@ def test_every_figure_is_drawn_and_fits(browser, page_path, size, scheme):
     context.close()
 
 
-def test_legends_and_labels_do_not_overlap(browser, page_path):
-    context = browser.new_context(viewport=PHONE)
+def test_legends_and_labels_do_not_overlap(chromium, page_path):
+    context = chromium.new_context(viewport=PHONE)
     page = context.new_page()
+    page.set_default_timeout(WAIT_MS)
     page.goto(page_path.as_uri())
     for name in ("metrics", "errors", "differences", "groups-length", "confusion-verb"):
         chart = page.locator(f"#figure-{name}")
@@ -91,9 +81,10 @@ def test_legends_and_labels_do_not_overlap(browser, page_path):
     context.close()
 
 
-def test_the_page_turns_dark_while_it_is_open(browser, page_path):
-    context = browser.new_context(viewport=DESKTOP, color_scheme="light")
+def test_the_page_turns_dark_while_it_is_open(chromium, page_path):
+    context = chromium.new_context(viewport=DESKTOP, color_scheme="light")
     page = context.new_page()
+    page.set_default_timeout(WAIT_MS)
     page.goto(page_path.as_uri())
     page.wait_for_selector("#figure-metrics[data-drawn=light]")
     page.emulate_media(color_scheme="dark")
@@ -101,9 +92,10 @@ def test_the_page_turns_dark_while_it_is_open(browser, page_path):
     context.close()
 
 
-def test_zoom_by_keyboard_and_menu_of_videos(browser, page_path):
-    context = browser.new_context(viewport=DESKTOP)
+def test_zoom_by_keyboard_and_menu_of_videos(chromium, page_path):
+    context = chromium.new_context(viewport=DESKTOP)
     page = context.new_page()
+    page.set_default_timeout(WAIT_MS)
     page.goto(page_path.as_uri())
 
     def labels(name):

@@ -33,6 +33,7 @@ ANNOTATIONS = "epic-kitchens-100-annotations"
 MODELS = ("early", "late", "ensemble")
 TASKS = ("verb", "noun", "action")
 MAX_BYTES = 15e6
+pytestmark = pytest.mark.usefixtures("undrawn")  # of this process; the whole validation set's report is another's
 
 
 class Page(HTMLParser):

@@ -184,11 +184,12 @@ def test_participants(toy_root, tmp_path):
 
 @pytest.mark.parametrize("lacking", list(SPLIT_FILES))
 @pytest.mark.parametrize("how", ["not there", "no rows"])
-def test_a_split_that_is_missing(kitchen, lacking, how, capsys):
+def test_a_split_that_is_missing(kitchen, lacking, how, capsys, request):
     path = kitchen / ANNOTATIONS / SPLIT_FILES[lacking]
     if how == "not there":
         path.unlink()
     else:
+        request.getfixturevalue("undrawn")  # its figures are those of a split that is not there
         path.write_text(path.read_text().splitlines()[0] + "\n\n")
     stats = dataset_statistics(kitchen)
     assert [each.split for each in stats.splits] == [split for split in SPLIT_FILES if split != lacking]
@@ -200,6 +201,7 @@ def test_a_split_that_is_missing(kitchen, lacking, how, capsys):
     assert all((kitchen / "out" / f"{name}.png").is_file() for name in FIGURES)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_only_a_test_split(kitchen, capsys):
     for split in ("train", "validation"):
         (kitchen / ANNOTATIONS / SPLIT_FILES[split]).unlink()
@@ -227,6 +229,7 @@ def test_lists_that_are_missing(kitchen):
     ]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_faults_are_told(kitchen, tmp_path, capsys):
     assert main(["stats", "--data", str(tmp_path)]) == 1
     assert "no annotations" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from egochef.report.timeline import Bar, timeline, typical_video
 
-SMALL = settings(max_examples=60, deadline=None)
+SMALL = settings(max_examples=30, deadline=None)
 
 
 def check(case, model):

@@ -21,7 +21,7 @@ from egochef.toykitchen.draw import VIDEO_FOLDER
 from egochef.toykitchen.render import frames_of
 from egochef.toykitchen.script import plan_kitchen
 
-TINY = ToyConfig(seed=3, num_segments=12, preset="small", width_px=192, height_px=108)
+TINY = ToyConfig(seed=3, num_segments=12, preset="small", width_px=128, height_px=72, segment_s=0.4)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_videos_are_as_planned(tiny_kitchen: Path):
             frames = list(container.decode(stream))
             assert stream.codec_context.name == "h264" and stream.average_rate == plan.fps
         assert len(frames) == plan.num_frames
-        assert (frames[0].width, frames[0].height) == (192, 108)
+        assert (frames[0].width, frames[0].height) == (128, 72)
         np.testing.assert_allclose([f.time for f in frames], np.arange(plan.num_frames) / float(plan.fps), atol=1e-4)
         assert plan.acts[-1].stop_s < plan.duration_s
 
@@ -57,13 +57,16 @@ def test_what_is_decoded_is_what_was_drawn(tiny_kitchen: Path):
             assert np.abs(decoded[number].astype(int) - drawn).mean() < 8
 
 
-@pytest.mark.parametrize("gop", [12, 250])
+@pytest.mark.parametrize("gop", [12, 40])
 def test_key_frames_stand_where_they_are_asked_for(tmp_path: Path, gop: int):
-    root = draw_kitchen(tmp_path / "kitchen", replace(TINY, gop=gop, segment_s=2.5), num_workers=2)
+    root = draw_kitchen(tmp_path / "kitchen", replace(TINY, gop=gop), num_workers=1)
+    most = 0
     for path in sorted((root / VIDEO_FOLDER).rglob("*.MP4")):
         with av.open(str(path)) as container:
             places = [number for number, frame in enumerate(container.decode(video=0)) if frame.key_frame]
             assert places == list(range(0, container.streams.video[0].frames, gop))
+            most = max(most, len(places))
+    assert most > 1
 
 
 def test_our_reader_reads_it(tiny_kitchen: Path):
@@ -80,8 +83,10 @@ def test_our_reader_reads_it(tiny_kitchen: Path):
 
 
 def test_the_same_bytes_with_two_workers(tiny_kitchen: Path, tmp_path: Path):
-    again = draw_kitchen(tmp_path / "again", TINY, num_workers=2)
+    (tmp_path / "empty").mkdir()  # which is taken
+    again = draw_kitchen(tmp_path / "empty", TINY, num_workers=2)
     assert digests(again) == digests(tiny_kitchen)
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
 def test_another_seed_is_another_kitchen(tiny_kitchen: Path, tmp_path: Path):
@@ -97,13 +102,6 @@ def test_a_folder_that_holds_something_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="holds something already"):
         draw_kitchen(tmp_path / "note.txt", TINY, num_workers=1)
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
-
-
-def test_an_empty_folder_is_taken(tmp_path: Path):
-    (tmp_path / "empty").mkdir()
-    root = draw_kitchen(tmp_path / "empty", TINY, num_workers=1)
-    assert sorted(path.name for path in root.iterdir()) == ["epic-kitchens-100-annotations", VIDEO_FOLDER]
-    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
 def test_wrong_worker_counts_are_refused(tmp_path: Path):
@@ -126,7 +124,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, workers: str
     limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));"
     limited += "from egochef.cli.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", limited, *COMMAND[3:], str(tmp_path / "kitchen"), "--workers", workers]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1, result.stderr
     (line,) = result.stderr.strip().splitlines()
     assert f"{tmp_path / 'kitchen'}" in line and "cannot be written" in line and ".part/" not in line
@@ -135,7 +133,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, workers: str
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_ctrl_c_leaves_nothing(tmp_path: Path, workers: str):
-    command = [*COMMAND, str(tmp_path / "kitchen"), "--workers", workers]
+    command = [*COMMAND, str(tmp_path / "kitchen"), "--workers", workers, "--segments", "3000"]  # minutes of work
     process = subprocess.Popen(
         command,
         start_new_session=True,
@@ -143,13 +141,13 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, workers: str):
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells take it away in the background
     )
-    deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".kitchen*/videos_640x360/*/.*")):  # until a video is being written
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate()
     assert process.returncode == 1
+    assert errors.strip().splitlines()[-1].startswith("egochef: stopped")
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
 

@@ -1,32 +1,24 @@
 """The model card tells what the run's files have, in YAML and Markdown that others can read."""
 
 import json
+import shlex
 import shutil
 import subprocess
+import sys
 
 import pytest
 import torch
 from conftest import need
-from tiny_runs import TINY
 
 from egochef.errors import InputError
 from egochef.model.checkpoint import load_checkpoint, read_tensors, write_tensors
-from egochef.training import card
 from egochef.training.card import best_evaluation, describe_start, git_commit, read_header, read_sessions, write_card
-from egochef.training.loop import train
 from egochef.training.runfiles import read_log
 
 
-@pytest.fixture(scope="module")
-def trained(toy_root, tmp_path_factory):
-    run = tmp_path_factory.mktemp("card") / "my: 'run' #1"
-    train(TINY, toy_root, run)
-    return run
-
-
 @pytest.fixture
-def run(trained, tmp_path):
-    return shutil.copytree(trained, tmp_path / trained.name)
+def run(tiny_run, tmp_path):
+    return shutil.copytree(tiny_run, tmp_path / tiny_run.name)
 
 
 def front_matter(path):
@@ -105,7 +97,7 @@ def test_the_card_of_a_toy_run(run, toy_root):
         "    lr = 0.001",
     ):
         assert part in text, part
-    assert f"egochef evaluate --checkpoint {card.shlex.quote(str(run))} --data TOY" in text
+    assert f"egochef evaluate --checkpoint {shlex.quote(str(run))} --data TOY" in text
 
 
 def test_the_card_of_an_ek100_run(run):
@@ -171,7 +163,7 @@ def test_the_commit_is_the_one_that_the_package_lies_in(tmp_path, monkeypatch):
 
 
 def test_what_is_noted_of_a_start(tmp_path, monkeypatch):
-    monkeypatch.setattr(card.sys, "argv", ["/usr/bin/egochef", "train", "--out", "my run"])
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/egochef", "train", "--out", "my run"])
     start = describe_start(data=tmp_path, device=torch.device("cpu"), num_ranks=2, precision="bf16", resumed_step=7)
     assert json.loads(json.dumps(start)) == start
     assert start["command"] == "egochef train --out 'my run'" and start["data"] == str(tmp_path)

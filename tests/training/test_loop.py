@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import math
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from tiny_runs import HEADS, TINY, last_state, steps
@@ -34,14 +36,8 @@ def same_weights(a, b):
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.fixture(scope="module")
-def trained(toy_root, tmp_path_factory):
-    run = tmp_path_factory.mktemp("run") / "run"
-    return run, train(TINY, toy_root, run)
-
-
-def test_what_a_run_leaves(trained):
-    run, progress = trained
+def test_what_a_run_leaves(tiny_run, toy_root):
+    run, progress = tiny_run, train(TINY, toy_root, tiny_run, resume=True)
     assert (progress.epoch, progress.step, progress.finished) == (2, 4, True)
     assert sorted(path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()) == [
         "MODEL_CARD.md",
@@ -61,10 +57,10 @@ def test_what_a_run_leaves(trained):
     assert about.scores["all_action_accuracy_at_1"] == progress.best_score
 
 
-def test_frozen_batchnorm_is_bit_identical_and_the_rest_is_trained(trained):
+def test_frozen_batchnorm_is_bit_identical_and_the_rest_is_trained(tiny_run):
     encoder = build_encoder("efficientnet_lite0")
     load_initial_weights(encoder, "efficientnet_lite0", "imagenet")
-    after = load_checkpoint(trained[0])[0].encoder
+    after = load_checkpoint(tiny_run)[0].encoder
     norms = {name for name, module in encoder.named_modules() if isinstance(module, torch.nn.BatchNorm2d)}
     assert len(norms) > 40
     changed = set()
@@ -74,22 +70,22 @@ def test_frozen_batchnorm_is_bit_identical_and_the_rest_is_trained(trained):
     assert changed and not changed & norms
 
 
-def test_the_same_seed_gives_the_same_run(trained, toy_root, tmp_path):
+def test_the_same_seed_gives_the_same_run(tiny_run, toy_root, tmp_path):
     again = tmp_path / "again"
     train(TINY, toy_root, again)
-    assert steps(again) == steps(trained[0])
-    assert same_weights(again, trained[0])
+    assert steps(again) == steps(tiny_run)
+    assert same_weights(again, tiny_run)
 
 
 def test_accumulation_is_the_same_step(toy_root, tmp_path):
     """Without CutMix and dropout, micro-batches of 1 and of 4 give the same step of 4 clips."""
     model = dataclasses.replace(TINY.model, temporal_dropout=0.0, head_dropout=0.0)
-    plain = dataclasses.replace(TINY, model=model, augment=Augment(cutmix_alpha=0.0), epochs=1)
+    plain = dataclasses.replace(TINY, model=model, augment=Augment(cutmix_alpha=0.0), epochs=1, max_train_segments=4)
     for size in (1, 4):
         train(dataclasses.replace(plain, micro_batch=size), toy_root, tmp_path / str(size))
     one, four = steps(tmp_path / "1"), steps(tmp_path / "4")
-    assert one[0]["loss"] == pytest.approx(four[0]["loss"], rel=1e-5)
-    assert one[0]["grad_norm"] == pytest.approx(four[0]["grad_norm"], rel=1e-3)
+    assert one[0]["loss"] == pytest.approx(four[0]["loss"], rel=1e-4)  # kernels for 4 clips round otherwise
+    assert one[0]["grad_norm"] == pytest.approx(four[0]["grad_norm"], rel=5e-3)
 
 
 @pytest.fixture(scope="module")
@@ -126,12 +122,14 @@ def test_the_validation_score_of_features_is_that_of_the_videos(heads, toy_root)
     folder = open_data_folder(toy_root)
     validation = read_split(folder, "validation")
     table = score_split(load(run, device="cpu", precision="fp32"), folder, "validation", validation)
+    near_ties = sum(min(np.diff(np.sort(row)[-2:])) < 1e-3 for row in (*table.verb_output, *table.noun_output))
+    within = 100 * near_ties / len(validation) + 1e-6  # features are kept as float16, which decides ties otherwise
     metrics = evaluate(table, truth_of(folder, "validation", validation))
     logged = next(
         line for line in read_log(run) if line["kind"] == "evaluation" and line["epoch"] == progress.best_epoch
     )
     for name in ("all_verb_accuracy_at_1", "all_noun_accuracy_at_1", "all_action_accuracy_at_1"):
-        assert metrics[name] == pytest.approx(logged[name], abs=1e-6)
+        assert metrics[name] == pytest.approx(logged[name], abs=within)
 
 
 def test_going_on_does_not_make_the_features_again(heads, toy_root, tmp_path):
@@ -186,11 +184,13 @@ def test_a_fixed_encoder_stays_as_it_was_and_the_rest_learns(toy_root, tmp_path)
 
 
 def test_heads_on_kept_features_leave_the_encoder_alone_and_learn(toy_root, tmp_path):
+    """8 segments by heart: a loss that begins above that of knowing nothing comes far below it."""
     model = dataclasses.replace(HEADS.model, hidden_size=32, temporal_dropout=0.0, head_dropout=0.0)
-    config = dataclasses.replace(HEADS, model=model, epochs=25, lr=1e-2, patience=25)
+    config = dataclasses.replace(HEADS, model=model, epochs=6, patience=6, batch_size=1, micro_batch=1, lr=1e-2)
     train(config, toy_root, tmp_path / "run")
     losses = [line["loss"] for line in steps(tmp_path / "run")]
-    assert losses[-1] < 0.6 * losses[0]
+    knows_nothing = math.log(97) + math.log(300)
+    assert losses[0] > 0.9 * knows_nothing and np.mean(losses[-8:]) < 0.6 * knows_nothing, losses
     tensors, _ = last_state(tmp_path / "run")
     assert not any(name.startswith("optimiser.encoder") for name in tensors)
 
@@ -209,17 +209,20 @@ def test_training_on_validation_too(toy_root, tmp_path):
     assert {line["kind"] for line in read_log(tmp_path / "run")} == {"step", "epoch"}
 
 
-def test_a_run_is_not_overwritten(trained, toy_root):
+def test_a_run_is_not_overwritten(tiny_run, toy_root):
     with pytest.raises(InputError, match="holds a run already"):
-        train(TINY, toy_root, trained[0])
+        train(TINY, toy_root, tiny_run)
     with pytest.raises(InputError, match="started with epochs = 2, not 3, lr = 0.001, not 0.002"):
-        train(dataclasses.replace(TINY, epochs=3, lr=2e-3), toy_root, trained[0], resume=True)
+        train(dataclasses.replace(TINY, epochs=3, lr=2e-3), toy_root, tiny_run, resume=True)
 
 
-def test_resuming_a_finished_run_does_nothing(trained, toy_root):
-    before = (trained[0] / "log.jsonl").read_text()
-    assert train(TINY, toy_root, trained[0], resume=True) == trained[1]
-    assert (trained[0] / "log.jsonl").read_text() == before
+def test_resuming_a_finished_run_does_nothing(tiny_run, toy_root):
+    def all_files():
+        return {path: path.read_bytes() for path in tiny_run.rglob("*") if path.is_file() and path.name != "lock"}
+
+    before = all_files()
+    assert train(TINY, toy_root, tiny_run, resume=True).finished
+    assert all_files() == before
 
 
 def test_a_folder_with_something_else_is_left_alone(toy_root, tmp_path):

@@ -10,24 +10,16 @@ import sys
 import time
 
 import pytest
-from tiny_runs import TINY, command, start
+from tiny_runs import TINY, command, ends, start
 
 from egochef.cli.main import main
 from egochef.errors import InputError
 from egochef.files import write_json
 from egochef.model.checkpoint import read_tensors, write_tensors
 from egochef.records import to_dict
-from egochef.training.loop import train
 from egochef.training.runfiles import read_log
 from egochef.training.runs import find_runs, is_in_use, look_at, sort_runs
 from egochef.training.state import newest_whole, state_path
-
-
-@pytest.fixture(scope="module")
-def trained(toy_root, tmp_path_factory):
-    run = tmp_path_factory.mktemp("runs") / "run"
-    train(TINY, toy_root, run)
-    return run
 
 
 def listed(capsys, *words):
@@ -42,17 +34,17 @@ def files_of(folder):
 def hold(run):
     """A process that works on the run: it holds its lock until it is killed."""
     code = "import sys, time\nfrom pathlib import Path\nfrom egochef.training.runfiles import locked\n"
-    code += "with locked(Path(sys.argv[1])):\n    print('locked', flush=True)\n    time.sleep(100)\n"
+    code += "with locked(Path(sys.argv[1])):\n    print('locked', flush=True)\n    time.sleep(1000)\n"
     process = subprocess.Popen([sys.executable, "-c", code, run], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "locked\n"
     return process
 
 
-def test_a_finished_run(trained, capsys):
-    before = files_of(trained)
-    run = listed(capsys, trained.parent)[str(trained)]
-    assert files_of(trained) == before
-    evaluations = [line for line in read_log(trained) if line["kind"] == "evaluation"]
+def test_a_finished_run(tiny_run, capsys):
+    before = files_of(tiny_run)
+    run = listed(capsys, tiny_run.parent)[str(tiny_run)]
+    assert files_of(tiny_run) == before
+    evaluations = [line for line in read_log(tiny_run) if line["kind"] == "evaluation"]
     best = max(evaluations, key=lambda line: line["all_action_accuracy_at_1"])
     assert run["state"] == "finished" and run["fault"] is None
     assert (run["recipe"], run["encoder"], run["num_frames"]) == ("tiny", "efficientnet_lite0", 2)
@@ -60,15 +52,15 @@ def test_a_finished_run(trained, capsys):
     assert [run[task] for task in ("verb", "noun", "action")] == [
         best[f"all_{task}_accuracy_at_1"] for task in ("verb", "noun", "action")
     ]
-    assert main(["runs", str(trained.parent)]) == 0
+    assert main(["runs", str(tiny_run.parent)]) == 0
     table = capsys.readouterr().out
-    for part in (str(trained), "efficientnet_lite0", "2/2", f"{best['all_verb_accuracy_at_1']:.2f}", "finished"):
+    for part in (str(tiny_run), "efficientnet_lite0", "2/2", f"{best['all_verb_accuracy_at_1']:.2f}", "finished"):
         assert part in table
 
 
-def test_states(trained, tmp_path, capsys):
+def test_states(tiny_run, tmp_path, capsys):
     for name in ("stopped", "running", "older layout"):
-        run = shutil.copytree(trained, tmp_path / "deep" / name)
+        run = shutil.copytree(tiny_run, tmp_path / "deep" / name)
         path = state_path(run, newest_whole(run))
         tensors, header = read_tensors(path)
         header["progress"]["finished"] = False
@@ -121,8 +113,8 @@ def damage_state(run):
         (lambda run: (run / "checkpoints" / "best.safetensors").unlink(), "best.safetensors"),
     ],
 )
-def test_a_damaged_run_is_listed_with_its_fault(trained, tmp_path, capsys, damage, fault):
-    good, run = shutil.copytree(trained, tmp_path / "good"), shutil.copytree(trained, tmp_path / "run")
+def test_a_damaged_run_is_listed_with_its_fault(tiny_run, tmp_path, capsys, damage, fault):
+    good, run = shutil.copytree(tiny_run, tmp_path / "good"), shutil.copytree(tiny_run, tmp_path / "run")
     damage(run)
     found = listed(capsys, tmp_path)
     assert found[str(good)]["state"] == "finished"
@@ -131,17 +123,17 @@ def test_a_damaged_run_is_listed_with_its_fault(trained, tmp_path, capsys, damag
     assert fault in capsys.readouterr().out
 
 
-def test_a_log_that_a_crash_cut_off_is_no_damage(trained, tmp_path):
-    run = shutil.copytree(trained, tmp_path / "run")
+def test_a_log_that_a_crash_cut_off_is_no_damage(tiny_run, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
     with (run / "log.jsonl").open("a") as file:
         file.write('{"kind": "st')
     assert look_at(run).fault is None
 
 
-def test_order(trained, tmp_path):
+def test_order(tiny_run, tmp_path):
     runs = []
     for name, changed, action in (("a", 30, 1.0), ("b", 10, None), ("c", 20, 3.0)):
-        run = dataclasses.replace(look_at(trained), path=name, action=action, changed=f"2026-01-01T00:00:{changed}")
+        run = dataclasses.replace(look_at(tiny_run), path=name, action=action, changed=f"2026-01-01T00:00:{changed}")
         runs.append(run)
     assert ["".join(run.path for run in sort_runs(runs, by)) for by in ("score", "time", "name")] == [
         "cab",
@@ -162,18 +154,17 @@ def test_nothing_there(tmp_path, capsys, monkeypatch):
 
 
 def test_a_run_under_way_is_not_disturbed(toy_root, tmp_path):
-    """A real run is looked at all the time, from its first moment on; it ends as it should."""
+    """A real run is looked at again and again, from its first moment on, and ends as it should when it is told to."""
     run = tmp_path / "run"
-    process = start(command(dataclasses.replace(TINY, epochs=4), toy_root, run))
-    states = set()
-    until = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < until:
+    process = start(command(dataclasses.replace(TINY, epochs=500, patience=500), toy_root, run))
+    done = set()
+    while len(done) < 3:
+        assert process.poll() is None, process.communicate()
         for found in find_runs([tmp_path]):
             assert found.fault is None
-            states.add(found.state)
-        time.sleep(0.005)
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    _, told = process.communicate()
-    assert process.returncode == 0, told
-    assert "running" in states and look_at(run).state == "finished"
+            if found.state == "running":
+                done.add(found.steps)
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    ends(process, 75)
+    assert look_at(run).state == "stopped" and look_at(run).steps >= max(done)

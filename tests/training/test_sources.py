@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from egochef.errors import InputError
@@ -13,8 +13,11 @@ from egochef.recipes import frames16, frames32, toy
 from egochef.training.sources import find_micro_batch, plan_epoch, shares_of
 
 CPU = torch.device("cpu")
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""on a machine that is busy"""
 
 
+@UNHURRIED
 @given(st.integers(1, 300), st.integers(1, 64), st.integers(1, 64), st.integers(0, 5))
 def test_an_epoch_sees_every_segment_once_but_for_the_last_step(num_segments, batch_size, micro_batch, epoch):
     steps = plan_epoch(num_segments, batch_size, micro_batch, seed=3, epoch=epoch)
@@ -29,6 +32,7 @@ def test_an_epoch_sees_every_segment_once_but_for_the_last_step(num_segments, ba
         assert sum(micro.step_share for micro in step) == pytest.approx(1)
 
 
+@UNHURRIED
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 8), st.integers(0, 5))
 def test_a_plan_from_a_step_on_is_the_rest_of_the_whole(num_segments, batch_size, micro_batch, first_step):
     whole = plan_epoch(num_segments, batch_size, micro_batch, seed=3, epoch=1)
@@ -41,6 +45,7 @@ def test_epochs_differ_and_repeat():
     assert plan_epoch(50, 10, 5, 0, 1) != plan_epoch(50, 10, 5, 1, 1)
 
 
+@UNHURRIED
 @given(st.integers(4, 200), st.integers(4, 40), st.integers(1, 8), st.integers(1, 4))
 def test_ranks_share_out_each_step(num_segments, batch_size, micro_batch, num_ranks):
     """The same clips in the same order, equally many passes, and the same micro-batches where their number allows."""

@@ -1,11 +1,13 @@
 """One step: what the options for speed and memory change, and what they leave alone."""
 
 import dataclasses
+import math
+import time
 
 import numpy as np
 import pytest
 import torch
-from tiny_runs import TINY, best_of, last_state, log_of, steps
+from tiny_runs import TINY, before_forward, best_of, last_state, log_of, steps
 
 from egochef.clip import ClipSpec
 from egochef.data.annotations import open_data_folder, read_split
@@ -26,11 +28,11 @@ from egochef.training.step import TIMED, Learner, StepTimer
 CPU = torch.device("cpu")
 
 
-def learner(config):
+def learner(config, dtype=torch.float32):
     seed_torch(0)
     recogniser = Recogniser(dataclasses.replace(config.model, num_verbs=5, num_nouns=7))
     taxonomy = Taxonomy(tuple("abcde"), tuple("abcdefg"))
-    return Learner(TorchEngine(recogniser, config.clip, taxonomy, CPU, torch.float32), config)
+    return Learner(TorchEngine(recogniser, config.clip, taxonomy, CPU, dtype), config)
 
 
 def micro_batches(config, num_clips=4, size=2):
@@ -92,30 +94,96 @@ def test_gradient_checkpointing_keeps_less():
     assert kept_bytes(True) < 0.45 * kept_bytes(False)
 
 
-@pytest.mark.parametrize("speed", [Speed(fused=False), Speed(channels_last=False)], ids=["not fused", "contiguous"])
-def test_other_ways_to_compute_are_the_same_step(speed):
-    plain = weights_after_a_step(TINY, lr=1e-5)
-    other = weights_after_a_step(dataclasses.replace(TINY, speed=speed), lr=1e-5)
-    assert other[1].loss == pytest.approx(plain[1].loss, abs=1e-5)
-    assert differences(plain[0], other[0]) < 5e-5
+def test_a_fused_optimiser_is_the_same_step():
+    """From the same gradients, with steps that are long beside the rounding."""
+    plain = weights_after_a_step(TINY, lr=1e-2)
+    other = weights_after_a_step(dataclasses.replace(TINY, speed=Speed(fused=False)), lr=1e-2)
+    assert (other[1].loss, other[1].grad_norm) == (plain[1].loss, plain[1].grad_norm)
+    assert differences(learner(TINY), plain[0]) > 5e-3
+    assert differences(plain[0], other[0]) < 1e-5
 
 
-@pytest.mark.slow
-def test_a_compiled_encoder_is_the_same_step():
-    config = dataclasses.replace(TINY, frozen_stages=7)  # of 9: each trained one takes the compiler seconds
-    plain = weights_after_a_step(config, lr=1e-5)
-    other = weights_after_a_step(dataclasses.replace(config, speed=Speed(compile=True)), lr=1e-5)
-    assert other[1].loss == pytest.approx(plain[1].loss, abs=1e-4)
-    assert differences(plain[0], other[0]) < 5e-5
+def assert_same_gradients(config, other):
+    """Loss and gradients of other kernels. Not the weights: AdamW's first step is as long for a tiny gradient as for a
+    large one, which turns rounding into other weights."""
+    plain, other = weights_after_a_step(config), weights_after_a_step(other)
+    assert other[1].loss == pytest.approx(plain[1].loss, rel=1e-4)
+    assert other[1].grad_norm == pytest.approx(plain[1].grad_norm, rel=5e-3)
     assert other[0].engine.recogniser.state_dict().keys() == plain[0].engine.recogniser.state_dict().keys()
 
 
-def test_the_times_of_a_step_add_up():
-    _, _, times_ms = weights_after_a_step(TINY)
+def test_a_contiguous_encoder_is_the_same_step():
+    assert_same_gradients(TINY, dataclasses.replace(TINY, speed=Speed(channels_last=False)))
+
+
+COMPILED = dataclasses.replace(TINY, speed=Speed(compile=True))
+
+
+def test_a_compiled_encoder_is_the_same_step(monkeypatch):
+    """Captured forward and backward, run by torch's own kernels: the compiler's take it a minute to write."""
+    backends = []
+
+    def compile_without_new_kernels(function, **options):
+        backends.append("aot_eager")
+        return real(function, backend="aot_eager", **options)
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", compile_without_new_kernels)
+    torch._dynamo.reset()
+    frozen = {"frozen_stages": 7}  # of 9: each trained one takes seconds
+    assert_same_gradients(dataclasses.replace(TINY, **frozen), dataclasses.replace(COMPILED, **frozen))
+    assert backends == ["aot_eager"]
+
+
+@pytest.mark.soak
+def test_an_encoder_with_the_compilers_own_kernels_is_the_same_step():
+    """A minute of a C++ compiler."""
+    torch._dynamo.reset()
+    assert_same_gradients(TINY, COMPILED)
+
+
+def test_an_fp16_scale_that_is_too_large_mends_itself():
+    """Gradients overflow, the loss does not: such steps are skipped, halve the scale, and do not count as lost.
+
+    The loss's gradients by some logit are above 0.1, and so overflow whatever has computed them while the scale is
+    above 10 times float16's largest number.
+    """
+    clip = dataclasses.replace(TINY.clip, num_frames=1, image_size=32, resize_size=32)
+    config = dataclasses.replace(TINY, clip=clip, precision="fp16")
+    it = learner(config, torch.float16)
+    it.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
+    before = {name: tensor.clone() for name, tensor in it.engine.recogniser.state_dict().items()}
+    for step in range(1, 30):
+        result = it.take_step(micro_batches(config, num_clips=1, size=1), step, 1e-3, StepTimer(CPU))
+        assert not result.not_finite and math.isfinite(result.loss)
+        if not result.skipped:
+            break
+        assert it.scaler.get_scale() == 2.0 ** (24 - step)
+        after = it.engine.recogniser.state_dict()
+        assert all(torch.equal(after[name], before[name]) for name in before)
+    assert not result.skipped and math.isfinite(result.grad_norm)
+    assert step > 5
+    assert it.scaler.get_scale() == 2.0 ** (25 - step), "a step that is taken leaves it"
+    after = it.engine.recogniser.state_dict()
+    assert not torch.equal(after["verb_head.weight"], before["verb_head.weight"])
+
+
+def test_the_times_of_a_step_are_of_its_parts():
+    """Sleeping makes a part longer by that at least; together they are no longer than the step."""
+
+    def slow(micros):
+        for micro in micros:
+            time.sleep(0.05)
+            yield micro
+
+    it, timer = learner(TINY), StepTimer(CPU)
+    with before_forward(torch.nn.LSTM, lambda *_: time.sleep(0.1)):
+        it.take_step(slow(micro_batches(TINY)), 1, 1e-3, timer)
+    times_ms = timer.read_ms()
     assert set(times_ms) == {f"{name}_ms" for name in (*TIMED, "step")}
-    parts = sum(times_ms[f"{name}_ms"] for name in TIMED)
-    assert 0.9 * times_ms["step_ms"] < parts <= times_ms["step_ms"] + 0.1
-    assert min(times_ms[f"{name}_ms"] for name in ("forward", "backward", "optimiser")) > 0
+    assert times_ms["data_ms"] >= 100 and times_ms["forward_ms"] >= 200
+    assert min(times_ms.values()) > 0
+    assert sum(times_ms[f"{name}_ms"] for name in TIMED) <= times_ms["step_ms"] + 0.1
 
 
 @pytest.mark.parametrize(("encoder", "num_stages"), [("resnet50", 5), ("efficientnet_lite0", 9)])
@@ -174,14 +242,12 @@ def test_smaller_clips_at_first(toy_root):
     assert shapes == [(1, 32)] * 2 + [(2, 32)] * 2 + [(4, 64)] * 4
 
 
-def test_a_progressive_run_trains_and_is_evaluated_at_full_size(toy_root, tmp_path):
+def test_a_progressive_run_trains_and_is_evaluated_at_full_size(tiny_run, toy_root, tmp_path):
     config = dataclasses.replace(TINY, progressive=(Phase(0.5, 32, 1),), num_workers=1)
     train(config, toy_root, tmp_path / "run")
     assert load(tmp_path / "run", device="cpu").clip == config.clip
-    plain = tmp_path / "plain"
-    train(TINY, toy_root, plain)
-    assert steps(tmp_path / "run")[0]["loss"] != steps(plain)[0]["loss"]
-    assert len(log_of(tmp_path / "run")) == len(log_of(plain))
+    assert steps(tmp_path / "run")[0]["loss"] != steps(tiny_run)[0]["loss"]
+    assert len(log_of(tmp_path / "run")) == len(log_of(tiny_run))
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from egochef.clip import ClipSpec
 from egochef.data.transforms import Augment
@@ -33,11 +35,34 @@ TINY = dataclasses.replace(
     max_validation_segments=4,
 )
 HEADS = dataclasses.replace(TINY, feature_views=2, epochs=4, augment=Augment(cutmix_alpha=0.0))
-TWENTY = dataclasses.replace(TINY, epochs=5, max_train_segments=16, ema_decay=0.9, warmup_epochs=1.0)
-"""20 steps in 5 epochs, with dropout, CutMix, accumulation and a moving average"""
+SIX = dataclasses.replace(TINY, max_train_segments=12, ema_decay=0.9, warmup_epochs=1.0)
+"""6 steps in 2 epochs, with dropout, CutMix, accumulation and a moving average"""
 
 TIMES = ("data_ms", "copy_ms", "forward_ms", "backward_ms", "optimiser_ms", "step_ms", "eval_ms")
 RATES = ("epoch_s", "clips_per_s", "wait_share")
+
+
+@contextmanager
+def one_thread():
+    """As the processes that `start` starts: other numbers of threads round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def before_forward(kind, hook):
+    """Calls `hook(module, inputs)` before each forward pass of modules of that kind, whoever made them."""
+    handle = register_module_forward_pre_hook(
+        lambda module, inputs: hook(module, inputs) if isinstance(module, kind) else None
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def log_of(run):
@@ -88,9 +113,9 @@ def start(words, **environment):
     )
 
 
-def ends(process, code, timeout=120):
-    """Its output, once it has ended with the exit code."""
-    out, err = process.communicate(timeout=timeout)
+def ends(process, code):
+    """Its output, once it has ended with the exit code. A test that hangs here is ended by pytest."""
+    out, err = process.communicate()
     assert process.returncode == code, (process.returncode, out, err)
     return out + err
 

@@ -25,7 +25,7 @@ from egochef.bench.kitchens import EASY, LONG, SHORT, USUAL, Kitchen, Place, set
 from egochef.bench.process import in_fresh_process, peak_mib_so_far, read_bytes_so_far
 from egochef.bench.rows import Numbers, Row, value_of, versions_of
 from egochef.bench.ways import WAYS, open_segments, open_way
-from egochef.clip import ClipSpec
+from egochef.clip import ClipSpec, Grid
 from egochef.data.annotations import find_videos, open_data_folder
 from egochef.data.dataset import (
     Batches,
@@ -80,6 +80,8 @@ class DataBench:
     """clips a round of the way that is so slow that more would take long"""
     clip: ClipSpec = field(default_factory=ClipSpec)
     store: StoreSpec = field(default_factory=StoreSpec)
+    num_workers: int | None = None
+    """processes that draw and prepare; None: one for each processor"""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -89,11 +91,22 @@ class DataBench:
 
 
 def quick_bench() -> DataBench:
-    """A minute in all, to see that everything works; its numbers say little."""
-    long = ToyConfig(preset="small", num_segments=12, width_px=320, height_px=180, gop=250, segment_s=0.8)
+    """Half a minute in all, to see that everything works; its numbers say little."""
+    long = ToyConfig(preset="small", num_segments=12, width_px=192, height_px=108, gop=250, segment_s=0.8)
     short = replace(long, segment_s=None)
-    easy = ToyConfig(preset="small", num_segments=12, width_px=228, height_px=128)
-    return DataBench(Kitchen(long, USUAL), Kitchen(short, USUAL), Kitchen(easy), rounds=1, passes=1, naive_clips=2)
+    easy = ToyConfig(preset="small", num_segments=12, width_px=144, height_px=80)
+    grid = Grid(min_frames=16)
+    return DataBench(
+        Kitchen(long, USUAL),
+        Kitchen(short, USUAL),
+        Kitchen(easy),
+        rounds=1,
+        passes=1,
+        naive_clips=2,
+        clip=ClipSpec(num_frames=8, image_size=64, resize_size=72, grid=grid),
+        store=StoreSpec(size_px=96, grid=grid),
+        num_workers=1,
+    )
 
 
 @dataclass(frozen=True)
@@ -125,7 +138,10 @@ def bench_data(bench: DataBench, *, keep: Path | None = None) -> Numbers:
     with ExitStack() as stack:
         root = keep or Path(stack.enter_context(TemporaryDirectory(prefix="egochef-bench-")))
         kitchens = {"long": bench.long, "short": bench.short, "easy": bench.easy}
-        places = {name: set_up(root / name, kitchen, bench.store) for name, kitchen in kitchens.items()}
+        places = {
+            name: set_up(root / name, kitchen, bench.store, num_workers=bench.num_workers)
+            for name, kitchen in kitchens.items()
+        }
         measured, reasons = measure_ways(places, bench)
         rows = [
             row for name in kitchens for row in _rows_of_kitchen(name, places[name], measured[name], reasons, bench)
@@ -164,7 +180,7 @@ def measure_ways(
     """Every way on every kitchen, the ways in turn: kitchen -> way -> rounds, and why a way is missing."""
     measured: dict[str, dict[str, list[Measured]]] = {kitchen: {way: [] for way in WAYS} for kitchen in places}
     reasons: dict[str, str] = {}
-    wanted = {kitchen: in_fresh_process(_wanted_frames, place, bench) for kitchen, place in places.items()}
+    wanted = {kitchen: in_fresh_process(wanted_frames, place, bench) for kitchen, place in places.items()}
     jobs = [(kitchen, way) for _ in range(bench.rounds) for kitchen in places for way in WAYS]
     with tqdm(jobs, desc="measuring", unit="run", disable=None) as bar:
         for kitchen, way in bar:
@@ -184,7 +200,7 @@ def measure_way(way: str, place: Place, bench: DataBench, wanted: np.ndarray) ->
     """One way on one kitchen, in this process.
 
     Args:
-        wanted: (3, N, h, w, 3) uint8, of `_wanted_frames`.
+        wanted: (3, N, h, w, 3) uint8, of `wanted_frames`.
 
     Raises:
         ExtraError: the way cannot be measured here.
@@ -261,7 +277,7 @@ def _num_checked(bench: DataBench) -> int:
     return min(BATCH_SIZE, bench.naive_clips)
 
 
-def _wanted_frames(place: Place, bench: DataBench) -> np.ndarray:
+def wanted_frames(place: Place, bench: DataBench) -> np.ndarray:
     """The frames that the first clips must show, the ones before them and the ones after: (3, N, h, w, 3) uint8."""
     dataset = open_dataset("raw", place, bench)
     frames = dataset.frames = _Asked(dataset.frames)

@@ -47,8 +47,11 @@ class Place:
     """the store's pictures, one file each"""
 
 
-def set_up(root: Path, kitchen: Kitchen, spec: StoreSpec) -> Place:
+def set_up(root: Path, kitchen: Kitchen, spec: StoreSpec, *, num_workers: int | None = None) -> Place:
     """Draw a kitchen, make its store, and put the store's pictures into a folder; whatever is there stays.
+
+    Args:
+        num_workers: processes that do it, by default one for each processor; 1: this one.
 
     Raises:
         InputError: another kitchen lies there, or the folder cannot be written.
@@ -60,8 +63,8 @@ def set_up(root: Path, kitchen: Kitchen, spec: StoreSpec) -> Place:
             raise InputError(f"{root}: holds another kitchen than this run's. Choose another --keep, or remove it.")
     else:
         write_json(settings, wanted)
-        draw(place.kitchen, kitchen)
-    prepare(place.kitchen, place.store, spec, num_workers=num_cpus())
+        draw(place.kitchen, kitchen, num_workers or num_cpus())
+    prepare(place.kitchen, place.store, spec, num_workers=num_workers or num_cpus())
     if not place.pictures.exists():
         half = root / ".pictures.part"
         shutil.rmtree(half, ignore_errors=True)
@@ -72,15 +75,15 @@ def set_up(root: Path, kitchen: Kitchen, spec: StoreSpec) -> Place:
     return place
 
 
-def draw(out: Path, kitchen: Kitchen) -> None:
+def draw(out: Path, kitchen: Kitchen, num_workers: int) -> None:
     """Draw a kitchen, and encode its videos again if it says how; it appears under its name when it is whole."""
     half = out.parent / f".{out.name}.part"
     shutil.rmtree(half, ignore_errors=True)
-    draw_kitchen(half, kitchen.config)
+    draw_kitchen(half, kitchen.config, num_workers=num_workers)
     if kitchen.encoding is not None:
         jobs = [(path, kitchen.encoding) for path in sorted(half.rglob("*.MP4"), key=lambda path: -path.stat().st_size)]
         with tqdm(total=len(jobs), desc="encoding", unit="video", disable=None) as bar:
-            for _ in run_parallel(encode_again, jobs, num_cpus(), name=_video_name):
+            for _ in run_parallel(encode_again, jobs, num_workers, name=_video_name):
                 bar.update()
     half.replace(out)
 

@@ -104,8 +104,8 @@ class LiveBench:
 
 
 def quick_bench() -> LiveBench:
-    """A minute, to see that it works."""
-    return LiveBench(models=("light16",), ways=("torch", "onnx"), rounds=2, seconds=3.0, tiny=True)
+    """Half a minute, to see that it works."""
+    return LiveBench(models=("light16",), ways=("torch", "onnx"), rounds=2, seconds=1.0, tiny=True)
 
 
 def bench_live(bench: LiveBench) -> Numbers:
@@ -161,7 +161,7 @@ def measure(
         calibrate=[videos[CAMERA_FPS]],
         compiled=way.compiled,
     )
-    took_ms, num_rounds = _take_turns(_quantities(engine, videos[CAMERA_FPS]), bench)
+    took_ms, num_rounds = take_turns(_quantities(engine, videos[CAMERA_FPS]), bench)
     found = [(name, round(value, 3), "ms") for name, value in took_ms.items()] + [("rounds", float(num_rounds), "")]
     for fps in (THROUGHPUT_FPS, CAMERA_FPS):
         source = open_source(str(videos[fps]))
@@ -242,7 +242,7 @@ def _synchroniser(engine: Engine) -> Callable[[], None]:
     return torch.mps.synchronize if engine.device.type == "mps" else lambda: None
 
 
-def _take_turns(quantities: dict[str, Callable[[], object]], bench: LiveBench) -> tuple[dict[str, float], int]:
+def take_turns(quantities: dict[str, Callable[[], object]], bench: LiveBench) -> tuple[dict[str, float], int]:
     """Median milliseconds of each, and the rounds that counted."""
     took_ms: dict[str, list[float]] = {name: [] for name in quantities}
     deadline = time.perf_counter() + bench.budget_s

@@ -236,7 +236,7 @@ def measure_bare(name: str, effort: Effort) -> Taken:
 
         return forward_and_backward
 
-    return _measure_passes(name, prepare, config, micro_batch, engine.device, effort)
+    return measure_passes(name, prepare, config, micro_batch, engine.device, effort)
 
 
 def measure_inference(name: str, effort: Effort) -> Taken:
@@ -264,7 +264,7 @@ def measure_inference(name: str, effort: Effort) -> Taken:
 
         return predict
 
-    return _measure_passes(name, prepare, config, num_clips, engine.device, effort)
+    return measure_passes(name, prepare, config, num_clips, engine.device, effort)
 
 
 def _random_frames(config: TrainConfig, num_clips: int, device: torch.device) -> torch.Tensor:
@@ -274,7 +274,7 @@ def _random_frames(config: TrainConfig, num_clips: int, device: torch.device) ->
     return torch.from_numpy(pictures).to(device)
 
 
-def _measure_passes(
+def measure_passes(
     name: str,
     prepare: Callable[[int], Callable[[], None]],
     config: TrainConfig,

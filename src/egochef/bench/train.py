@@ -73,6 +73,8 @@ class TrainBench:
     """of a GPU-hour, in whatever currency; None: no cost is reckoned"""
     kitchen: Kitchen = field(default_factory=lambda: Kitchen(ToyConfig(num_segments=40, segment_s=2.5)))
     store: StoreSpec = field(default_factory=StoreSpec)
+    num_workers: int | None = None
+    """processes that draw and prepare; None: one for each processor"""
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -85,7 +87,7 @@ class TrainBench:
 
 
 def quick_bench() -> TrainBench:
-    """A minute in all, to see that everything works, with some of the models; its numbers say nothing."""
+    """Half a minute in all, to see that everything works, with some of the models; its numbers say nothing."""
     kitchen = Kitchen(ToyConfig(preset="small", num_segments=12, width_px=228, height_px=128))
     return TrainBench(
         models=(BASELINE, LIGHT, "timesformer"),
@@ -95,6 +97,7 @@ def quick_bench() -> TrainBench:
         loader_clips=64,
         kitchen=kitchen,
         store=StoreSpec(size_px=128),
+        num_workers=1,
     )
 
 
@@ -139,7 +142,7 @@ def bench_train(bench: TrainBench, *, keep: Path | None = None) -> TrainNumbers:
         root = keep or Path(stack.enter_context(TemporaryDirectory(prefix="egochef-bench-")))
         store = None
         if any(CONTENDERS[name].is_ours for name in bench.models):
-            store = set_up(root / "train", bench.kitchen, bench.store).store
+            store = set_up(root / "train", bench.kitchen, bench.store, num_workers=bench.num_workers).store
         sizes, reasons = in_fresh_process(_sizes, bench.models, bench.effort.tiny, as_worker=False)
         measured = _measure_all(bench, tuple(sizes), store)
         rows = [

@@ -81,6 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away, as in `egochef ... | head`
         sys.stderr.close()
         return 1
+    except ImportError as error:  # of a library that everything needs; extras have errors of their own
+        if options.traceback or (error.name or "").partition(".")[0] == "egochef":
+            raise
+        return _fault(
+            f"{error.name or 'a library'} cannot be imported ({error}). Install EgoChef and what it needs again: "
+            "pip install -c constraints.txt -e . (--traceback shows where it failed)"
+        )
     except OSError as error:
         if options.traceback or (error.filename is None and error.errno is None):
             raise

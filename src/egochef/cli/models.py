@@ -37,10 +37,10 @@ def run(args: argparse.Namespace) -> int:
     from egochef.model.recogniser import ModelConfig
     from egochef.recipes import RECIPES
 
-    recipes = [(name, recipe()) for name, recipe in RECIPES.items()]
-    rows = [row_of(name, config.model, config.clip) for name, config in recipes]
     clip = ClipSpec(args.num_frames, args.image_size, max(256, args.image_size))
-    rows += [row_of("-", ModelConfig(encoder=name, temporal=args.temporal), clip) for name in ENCODERS]
+    encoders = [("-", ModelConfig(encoder=name, temporal=args.temporal), clip) for name in ENCODERS]  # refuses first
+    recipes = [(name, recipe()) for name, recipe in RECIPES.items()]
+    rows = [row_of(*each) for each in [*((name, config.model, config.clip) for name, config in recipes), *encoders]]
     if args.json:
         print_json({"models": rows})
         return 0

@@ -150,7 +150,7 @@ def _plan(
     if is_store(data):
         raise InputError(f"{data}: a store already. Prepare from the data folder with the videos.")
     folder = open_data_folder(data, participants)
-    there = read_about(out) if is_store(out) else None
+    there = _begun(out)
     wanted = set(splits) or {split for split, name in SPLIT_FILES.items() if (folder.annotations / name).is_file()}
     wanted |= set(there.splits) if there else set()
     segments = _read_splits(folder, wanted, named=frozenset(splits))
@@ -172,9 +172,22 @@ def _plan(
                     else (f"with {name} {getattr(there, name)!r}, not {getattr(about, name)!r}")
                 )
                 raise InputError(f"{out / STORE_FILE}: the store was begun {what}. Choose another --out, or remove it.")
-    else:
-        check_is_new(out, "store")
     return replace(about, splits=tuple(split for split in SPLIT_FILES if split in wanted)), jobs
+
+
+def _begun(out: Path) -> StoreAbout | None:
+    """What the store says of itself; None where none was begun yet.
+
+    Raises:
+        InputError: the folder is something else.
+    """
+    try:
+        if not is_store(out):
+            check_is_new(out, "store")
+    except InputError:
+        if not is_store(out):  # else another part has begun it just now
+            raise
+    return read_about(out) if is_store(out) else None
 
 
 def _read_splits(folder: DataFolder, wanted: set[str], named: frozenset[str]) -> dict[str, list[Segment]]:

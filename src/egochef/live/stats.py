@@ -49,16 +49,16 @@ class Latency:
     """Latencies in milliseconds: the recent ones for the screen, all for the report."""
 
     def __init__(self) -> None:
-        self._all: deque[float] = deque(maxlen=MOST_LATENCIES)
+        self.values_ms: deque[float] = deque(maxlen=MOST_LATENCIES)
 
     def add(self, seconds: float) -> None:
-        self._all.append(1000 * seconds)
+        self.values_ms.append(1000 * seconds)
 
     def recent(self) -> Spread | None:
-        return _spread([self._all[-place] for place in range(1, min(RECENT, len(self._all)) + 1)])
+        return _spread([self.values_ms[-place] for place in range(1, min(RECENT, len(self.values_ms)) + 1)])
 
     def over_all(self) -> Spread | None:
-        return _spread(list(self._all))
+        return _spread(list(self.values_ms))
 
 
 def _spread(values: list[float]) -> Spread | None:

@@ -47,7 +47,7 @@ class Window:
         self._pygame = pygame
         _open_display(pygame)
         try:
-            width, height = _room_for(width_px, height_px, pygame.display.get_desktop_sizes()[0])
+            width, height = room_for(width_px, height_px, pygame.display.get_desktop_sizes()[0])
             pygame.display.set_caption(title)
             pygame.display.set_mode((width, height), pygame.RESIZABLE)
         except pygame.error as error:
@@ -151,7 +151,7 @@ def _video_driver(drivers: str) -> Iterator[None]:
             del os.environ["SDL_VIDEODRIVER"]
 
 
-def _room_for(width_px: int, height_px: int, screen: tuple[int, int]) -> tuple[int, int]:
+def room_for(width_px: int, height_px: int, screen: tuple[int, int]) -> tuple[int, int]:
     """The largest size of this shape, at most the one asked for, that leaves some of the screen free."""
     scale = min(1.0, _MOST_OF_THE_SCREEN * screen[0] / width_px, _MOST_OF_THE_SCREEN * screen[1] / height_px)
     return max(1, round(width_px * scale)), max(1, round(height_px * scale))

@@ -1,6 +1,7 @@
 """What a recogniser costs: multiply-adds, parameters, memory. Counted on shapes alone, so the same on every machine."""
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ class Cost:
     """what autograd keeps of a clip in float32 while all of it trains, BatchNorm frozen or not as the config says"""
 
 
+@cache
 def cost_of(config: ModelConfig, clip: ClipSpec) -> Cost:
     """Count one forward pass of a clip in training; a joint head that knows no actions yet gets as many as EK-100's."""
     size = clip.image_size

@@ -45,7 +45,9 @@ NO_MEMORY = (
     "bad_alloc",  # C++'s
     LOST_ONEDNN,
     "could not execute a primitive",
+    "CUDA error: out of memory",  # the driver's, past torch's allocator
     "STATUS_ALLOC_FAILED",  # cuBLAS, cuDNN
+    "DEVICE_ALLOCATION_FAILED",  # cuDNN from version 9 on
 )
 """in the words of a RuntimeError, beside torch's own class for CUDA's memory"""
 

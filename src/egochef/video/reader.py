@@ -97,7 +97,7 @@ class Reader:
             return self.stream.start_time
         self._origin = 0
         self._fresh = False
-        for frame in chain.from_iterable(map(self._decode, chain(self._packets(), [None]))):
+        for frame in chain.from_iterable(map(self.decode, chain(self._packets(), [None]))):
             if frame.pts is None:
                 raise self.error("its frames carry no times", CONVERT)
             return frame.pts
@@ -189,7 +189,7 @@ class Reader:
                 next_s = wanted.next(self.time_s(dts))
                 is_new, asked_s = next_s != asked_s, next_s
                 if next_s is None or (is_new and next_s > target_s and self._keyframe_dts(next_s) > dts):
-                    yield from self._timed(self._decode(None))
+                    yield from self._timed(self.decode(None))
                     self._check_due(math.inf)
                     yield self.time_s(dts), None
                     return
@@ -202,8 +202,8 @@ class Reader:
                     self._due.add(packet.pts)
             # Only once a frame is out: until then nobody knows whether it is interlaced, a frame from two packets.
             skip = not is_wanted and self._can_skip and self._one_to_one and self._started
-            yield from self._timed(self._decode(packet, skip=skip))
-        yield from self._timed(self._decode(None))
+            yield from self._timed(self.decode(packet, skip=skip))
+        yield from self._timed(self.decode(None))
         self._check_due(math.inf)
 
     def _check_due(self, pts: float) -> None:
@@ -237,7 +237,7 @@ class Reader:
         """What is shown before the run's first keyframe leans on pictures before it, and cannot be clean."""
         return self._floor is not None and (pts is None or pts >= self._floor)
 
-    def _decode(self, packet: Packet | None, skip: bool = False) -> list[VideoFrame]:
+    def decode(self, packet: Packet | None, skip: bool = False) -> list[VideoFrame]:
         """Frames that come out when a packet goes in; None flushes the decoder."""
         self.codec.skip_frame = "NONREF" if skip else "DEFAULT"
         damaged_pts = packet.pts if packet is not None else None
