@@ -39,17 +39,6 @@ def fails(*words, message):
     assert last.startswith("egochef: ") and message in last, errors.getvalue()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Clips are tiny here: a second thread would only wait for the first."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def run(toy_root, tmp_path_factory):
     """Trained through the command line."""
