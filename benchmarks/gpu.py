@@ -199,7 +199,7 @@ def describe(device_name: str) -> dict[str, Any]:
 
 
 def driver_version() -> str:
-    """Of NVIDIA's driver, as nvidia-smi tells it."""
+    """The version of NVIDIA's driver, from nvidia-smi; `unknown` without it."""
     smi = shutil.which("nvidia-smi")
     if smi is None:
         return "unknown"

@@ -1,7 +1,7 @@
 """Runs checks one after the other in a process of their own, so that no fault of one keeps the others from running.
 
 In: `Check`s and a time for all of them. Out: a `Result` each. After an exception the next check gets a fresh process: a
-CUDA fault can leave one useless. A process that dies is told, one that is not done in time is ended.
+CUDA fault can leave one useless. A process that dies is reported, one that is not done in time is ended.
 """
 
 import gc
