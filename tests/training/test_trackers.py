@@ -283,8 +283,9 @@ trackers = open_trackers(sys.argv[1].split(","), Path(sys.argv[2]), {}, 0)
 line = {"kind": "step", "epoch": 1, "loss": 1.0}
 for step in range(1, 1000000):
     trackers.write(line | {"step": step})
-    print(step, len(heard), flush=True)
-    if len(heard) == 3 or step == int(sys.argv[3]):
+    num_heard = len(heard)  # read once: what is printed and what ends the loop are the same
+    print(step, num_heard, flush=True)
+    if num_heard == 3 or step == int(sys.argv[3]):
         break
     time.sleep(0.05)
 """
