@@ -4,7 +4,7 @@ VENV ?= .venv
 OUT ?= outputs/demo
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-# Three on two cores, as many tests wait for other processes: 643 s, and 798 s with two (one machine, one hour).
+# Three, as many tests wait for other processes: 643 s, and 798 s with two (2 cores of an Intel Xeon, the same hour).
 FILES_AT_A_TIME := --numprocesses 3 --dist loadfile
 SPHINX := --quiet --fresh-env --nitpicky --jobs auto --doctree-dir outputs/docs-doctrees
 READY := $(VENV)/.ready

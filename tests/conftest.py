@@ -39,8 +39,8 @@ def machine_s() -> float | None:
 
 BEGAN_S = machine_s()
 
-# Before torch is imported, here and in what tests start: two files of small work run at a time, and threads that wait
-# for each other cost more than they bring. `OMP_NUM_THREADS=2 make test` tries several.
+# Before torch is imported, here and in what tests start: several files of small work run at a time, and threads that
+# wait for each other cost more than they bring. `OMP_NUM_THREADS=2 make test` tries several.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell takes Ctrl-C away from what it starts in the background, and what that starts inherits it: tests send it.

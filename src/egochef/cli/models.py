@@ -38,9 +38,10 @@ def run(args: argparse.Namespace) -> int:
     from egochef.recipes import RECIPES
 
     clip = ClipSpec(args.num_frames, args.image_size, max(256, args.image_size))
-    encoders = [("-", ModelConfig(encoder=name, temporal=args.temporal), clip) for name in ENCODERS]  # refuses first
-    recipes = [(name, recipe()) for name, recipe in RECIPES.items()]
-    rows = [row_of(*each) for each in [*((name, config.model, config.clip) for name, config in recipes), *encoders]]
+    recipes = {name: recipe() for name, recipe in RECIPES.items()}
+    models = [(name, config.model, config.clip) for name, config in recipes.items()]
+    models += [("-", ModelConfig(encoder=name, temporal=args.temporal), clip) for name in ENCODERS]
+    rows = [row_of(*each) for each in models]
     if args.json:
         print_json({"models": rows})
         return 0
