@@ -19,6 +19,7 @@ from multiprocessing.synchronize import Event
 from typing import TypeVar
 
 from egochef.errors import InputError
+from egochef.stopping import SIGNALS, unheard_by_children
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -87,7 +88,8 @@ def run_parallel(
             yield from enumerate(map(function, items))
         return
     context = multiprocessing.get_context("spawn")
-    stop, done, beats = context.Event(), context.Value("q", 0), context.Value("q", 0)
+    with unheard_by_children():  # the process that watches over these starts with the first of them
+        stop, done, beats = context.Event(), context.Value("q", 0), context.Value("q", 0)
     told, alive_at, beats_then = 0, time.monotonic(), 0
 
     def tell() -> None:
@@ -102,7 +104,7 @@ def run_parallel(
     ) as pool:
         jobs: dict[Future[Result], int] = {}
         try:
-            with _no_interrupts():
+            with unheard_by_children():
                 for place, item in enumerate(items):
                     jobs[pool.submit(function, item)] = place
             pending = set(jobs)
@@ -164,44 +166,24 @@ def _progress_here(on_progress: Callable[[int], None] | None) -> Iterator[None]:
         _on_progress = before
 
 
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Hold Ctrl-C back. Processes that start meanwhile never see it, not even while they import.
-
-    They inherit the mask. Here the system gives the signal to any thread, such as a library's, and Python calls its
-    handler in this one, which could leave a process half started: so the handler waits too.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    heard: list[int] = []
-    is_main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT)
-    if is_main and callable(handler):
-        signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        if is_main and callable(handler):
-            signal.signal(signal.SIGINT, handler)
-        if heard:
-            signal.raise_signal(signal.SIGINT)
-
-
 def _start_worker(
     stop: Event, done: "Synchronized[int]", beats: "Synchronized[int]", prepare: Callable[[], None] | None
 ) -> None:
     global _stop, _done, _beats
     _stop, _done, _beats = stop, done, beats
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and sets `stop`
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for number in SIGNALS:  # the parent hears them and sets `stop`
+        signal.signal(number, signal.SIG_IGN)
+    end_with_parent()
     if prepare is not None:
         prepare()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """End this process, which multiprocessing has started, as soon as its parent is gone."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait_for_processes([parent.sentinel])

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -43,6 +42,7 @@ from egochef.data.store import StoreFrames, StoreSpec, decode_jpeg
 from egochef.data.transforms import Augment, Cut, cut_out, finish_crop, random_cut
 from egochef.errors import InputError
 from egochef.extras import ExtraError
+from egochef.files import temporary_folder
 from egochef.runtime import describe_machine, num_cpus
 from egochef.toykitchen import ToyConfig
 from egochef.video.decode import decode_at, probe
@@ -136,7 +136,7 @@ def bench_data(bench: DataBench, *, keep: Path | None = None) -> Numbers:
     """
     machine = describe_machine() | versions_of(LIBRARIES) | {"load_average_before": round(os.getloadavg()[0], 2)}
     with ExitStack() as stack:
-        root = keep or Path(stack.enter_context(TemporaryDirectory(prefix="egochef-bench-")))
+        root = keep or stack.enter_context(temporary_folder("bench"))
         kitchens = {"long": bench.long, "short": bench.short, "easy": bench.easy}
         places = {
             name: set_up(root / name, kitchen, bench.store, num_workers=bench.num_workers)

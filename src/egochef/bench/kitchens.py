@@ -1,7 +1,6 @@
 """Kitchens to measure on: drawn, their videos encoded as asked, with a store and a folder of pictures of each."""
 
 import json
-import shutil
 import tarfile
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,7 +11,7 @@ from tqdm import tqdm
 from egochef.data.prepare import prepare
 from egochef.data.store import StoreSpec
 from egochef.errors import InputError
-from egochef.files import write_json
+from egochef.files import atomic_folder, write_json
 from egochef.parallel import advance, run_parallel
 from egochef.records import to_dict
 from egochef.runtime import num_cpus
@@ -66,26 +65,23 @@ def set_up(root: Path, kitchen: Kitchen, spec: StoreSpec, *, num_workers: int | 
         draw(place.kitchen, kitchen, num_workers or num_cpus())
     prepare(place.kitchen, place.store, spec, num_workers=num_workers or num_cpus())
     if not place.pictures.exists():
-        half = root / ".pictures.part"
-        shutil.rmtree(half, ignore_errors=True)
-        for tar in sorted(place.store.rglob("*.tar")):
-            with tarfile.open(tar) as archive:
-                archive.extractall(half, filter="data")
-        half.replace(place.pictures)
+        with atomic_folder(place.pictures) as half:
+            for tar in sorted(place.store.rglob("*.tar")):
+                with tarfile.open(tar) as archive:
+                    archive.extractall(half, filter="data")
     return place
 
 
 def draw(out: Path, kitchen: Kitchen, num_workers: int) -> None:
     """Draw a kitchen, and encode its videos again if it says how; it appears under its name when it is whole."""
-    half = out.parent / f".{out.name}.part"
-    shutil.rmtree(half, ignore_errors=True)
-    draw_kitchen(half, kitchen.config, num_workers=num_workers)
-    if kitchen.encoding is not None:
-        jobs = [(path, kitchen.encoding) for path in sorted(half.rglob("*.MP4"), key=lambda path: -path.stat().st_size)]
-        with tqdm(total=len(jobs), desc="encoding", unit="video", disable=None) as bar:
-            for _ in run_parallel(encode_again, jobs, num_workers, name=_video_name):
-                bar.update()
-    half.replace(out)
+    with atomic_folder(out) as half:
+        draw_kitchen(half, kitchen.config, num_workers=num_workers)
+        if kitchen.encoding is not None:
+            videos = sorted(half.rglob("*.MP4"), key=lambda path: -path.stat().st_size)
+            jobs = [(path, kitchen.encoding) for path in videos]
+            with tqdm(total=len(jobs), desc="encoding", unit="video", disable=None) as bar:
+                for _ in run_parallel(encode_again, jobs, num_workers, name=_video_name):
+                    bar.update()
 
 
 def encode_again(job: tuple[Path, EncodeSpec]) -> None:

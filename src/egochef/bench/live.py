@@ -21,7 +21,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -35,6 +34,7 @@ from egochef.data.transforms import eval_crop
 from egochef.deploy.backends import load_engine
 from egochef.engines.engine import Engine
 from egochef.errors import InputError
+from egochef.files import temporary_folder
 from egochef.inference.rolling import WINDOWS_S, RollingRecogniser, window_times
 from egochef.live.app import LiveOptions, run_live
 from egochef.live.sources import open_source
@@ -115,14 +115,14 @@ def bench_live(bench: LiveBench) -> Numbers:
         InputError: a device or library that is asked for and cannot be used.
     """
     rows: list[Row] = []
-    with TemporaryDirectory() as folder, tqdm(disable=None, unit="run") as bar:
-        videos = draw_videos(Path(folder), bench)
+    with temporary_folder("bench") as folder, tqdm(disable=None, unit="run") as bar:
+        videos = draw_videos(folder, bench)
         jobs = list(itertools.product(bench.models, bench.ways))
         bar.total = len(jobs)
         for model, name in jobs:
             bar.set_description(f"{model} {name}")
             try:
-                found = in_fresh_process(measure, model, name, bench, videos, Path(folder), as_worker=False)
+                found = in_fresh_process(measure, model, name, bench, videos, folder, as_worker=False)
                 rows += [Row(f"{model}@{name} {quantity}", value, unit) for quantity, value, unit in found]
             except InputError as error:
                 rows.append(Row(f"{model}@{name} rolling", None, "ms", str(error)))

@@ -2,11 +2,16 @@
 
 import math
 import multiprocessing
+import os
 import platform
 import resource
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +19,8 @@ import cv2
 
 from egochef.data.dataset import start_worker
 from egochef.errors import InputError
+from egochef.parallel import end_with_parent
+from egochef.stopping import unheard_by_children
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
@@ -37,10 +44,12 @@ def in_fresh_process(function: Callable[..., Result], *arguments: Any, as_worker
     context = _fresh_context()
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(sender, function, arguments, as_worker))
-    process.start()
-    sender.close()
+    patience_s = 0.0
     try:
+        _start(process)
+        sender.close()
         answer = receiver.recv()
+        patience_s = END_S
     except EOFError:
         process.join()
         code = process.exitcode or 0
@@ -52,12 +61,32 @@ def in_fresh_process(function: Callable[..., Result], *arguments: Any, as_worker
         raise RuntimeError(f"{function.__name__} failed, see above") from None
     finally:
         receiver.close()
-        process.join(END_S)
-        process.kill()  # nothing but an interrupted one is left by now
-        process.join()
+        if process.pid is not None:
+            process.join(patience_s)
+            with suppress(ProcessLookupError, PermissionError):  # one that was interrupted, and what it has started
+                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
+            process.join()
     if isinstance(answer, InputError):
         raise answer
     return answer
+
+
+def _start(process: BaseProcess) -> None:
+    """Start a process that hears no signals.
+
+    On Linux it inherits that, and this waits for seconds until what forks it has imported: signals are heard meanwhile.
+    """
+    if sys.platform != "linux":
+        with unheard_by_children():
+            process.start()
+        return
+    try:
+        process.start()
+    except BaseException:  # what forks would stay until it has imported
+        if (pid := getattr(forkserver._forkserver, "_forkserver_pid", None)) is not None:  # there is no public way
+            os.kill(pid, signal.SIGKILL)
+        raise
 
 
 def _fresh_context() -> "ForkServerContext | SpawnContext":
@@ -70,10 +99,16 @@ def _fresh_context() -> "ForkServerContext | SpawnContext":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
+    with unheard_by_children():  # each at the first call; what starts the first lets go of what is held back
+        resource_tracker.ensure_running()
+    with unheard_by_children():
+        forkserver.ensure_running()
     return context
 
 
 def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...], as_worker: bool) -> None:
+    os.setpgid(0, 0)  # ended with all that it starts
+    end_with_parent()
     if as_worker:
         start_worker()
     cv2.setNumThreads(1)

@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -40,6 +39,7 @@ from egochef.bench.steps import (
 from egochef.data.store import StoreSpec
 from egochef.errors import InputError
 from egochef.extras import ExtraError
+from egochef.files import temporary_folder
 from egochef.records import to_dict
 from egochef.runtime import describe_machine, num_cpus, pick_device, pick_dtype
 from egochef.toykitchen import ToyConfig
@@ -139,7 +139,7 @@ def bench_train(bench: TrainBench, *, keep: Path | None = None) -> TrainNumbers:
     machine |= {"device": str(device), "precision": str(pick_dtype(device, bench.effort.precision)).split(".")[-1]}
     machine |= {"threads": torch.get_num_threads(), "load_average_before": round(os.getloadavg()[0], 2)}
     with ExitStack() as stack:
-        root = keep or Path(stack.enter_context(TemporaryDirectory(prefix="egochef-bench-")))
+        root = keep or stack.enter_context(temporary_folder("bench"))
         store = None
         if any(CONTENDERS[name].is_ours for name in bench.models):
             store = set_up(root / "train", bench.kitchen, bench.store, num_workers=bench.num_workers).store

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from egochef.cli.common import add_device, add_json, print_json
+from egochef.cli.common import add_device, add_json, make_console, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,8 +17,6 @@ HELP = (
     "fast a model trains, and what video transformers cost beside it; live, what recognition over a stream costs"
 )
 EXAMPLE = "egochef bench data --json"
-PIPE_WIDTH = 200
-"""characters a line where nobody knows how wide the reader's screen is"""
 COLUMNS = {
     "clips_per_core_s": "clips/s a core",
     "images_per_core_s": "images/s a core",
@@ -200,7 +198,7 @@ def _print_live(numbers: "Numbers") -> None:
     from rich.box import HORIZONTALS
     from rich.table import Table
 
-    console = _console()
+    console = make_console()
     rows = {row.name: row for row in numbers.rows}
     table = Table("", box=HORIZONTALS, title="milliseconds, predictions a second")
     for head in LIVE_COLUMNS.values():
@@ -219,7 +217,7 @@ def _print_data(numbers: "Numbers") -> None:
     from rich.box import HORIZONTALS
     from rich.table import Table
 
-    console = _console()
+    console = make_console()
     ways: dict[str, dict[str, str]] = {}
     others = Table("", "", "unit", "", box=HORIZONTALS, title="also")
     for row in numbers.rows:
@@ -245,7 +243,7 @@ def _print_train(numbers: "TrainNumbers") -> None:
     from rich.box import HORIZONTALS
     from rich.table import Table
 
-    console = _console()
+    console = make_console()
     rows = {row.name: row for row in numbers.rows}
     models = list(dict.fromkeys(name.split("/")[0] for name in rows if not name.startswith("data/")))
     for title, columns in (("models", MODEL_COLUMNS), ("our training step", STEP_COLUMNS)):
@@ -282,15 +280,6 @@ def _print_train(numbers: "TrainNumbers") -> None:
             others.add_row(row.name, _shown(row), row.unit, row.note)
     console.print(others)
     _print_ratios(console, numbers)
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    console = Console(highlight=False, emoji=False, markup=False)
-    if console.is_terminal:
-        return console
-    return Console(highlight=False, emoji=False, markup=False, no_color=True, width=PIPE_WIDTH)
 
 
 def _shown(row: "Row") -> str:

@@ -109,7 +109,11 @@ def print_json(value: Any) -> None:
 
 def make_console() -> "Console":
     """Where tables go: as wide as the terminal, plain and wide where there is none."""
-    from rich.console import Console
+    from rich import console as rich
+
+    class Console(rich.Console):
+        def on_broken_pipe(self) -> None:
+            raise  # for `main`; rich's own would exit here
 
     console = Console(highlight=False, emoji=False, markup=False)
     if not console.is_terminal:

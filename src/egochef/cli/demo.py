@@ -22,8 +22,12 @@ def run(args: argparse.Namespace) -> int:
 
     from egochef.cli.submit import describe
     from egochef.demo import run_demo
+    from egochef.errors import Stopped
 
-    result = run_demo(args.out, seed=args.seed, num_segments=args.segments)
+    try:
+        result = run_demo(args.out, seed=args.seed, num_segments=args.segments)
+    except Stopped as stopped:  # of a training, which has a flag for it
+        raise Stopped(str(stopped).replace("the same command and --resume", "the same command")) from None
     if args.json:
         print_json(dataclasses.asdict(result))
         return 0

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from egochef.cli.common import add_data, add_json, print_json
+from egochef.cli.common import add_data, add_json, make_console, print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,8 +16,6 @@ HELP = "every fault of a data folder, each with file, line or video, and what to
 EXAMPLE = "egochef doctor --data EPIC-KITCHENS --videos full"
 MAX_SHOWN = 20
 """faults of one kind in the table"""
-PIPE_WIDTH = 200
-"""characters a line where nobody knows how wide the reader's screen is"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,13 +54,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _print(root: Path, diagnosis: "Diagnosis", looked: str) -> None:
     """A table for each kind of fault, under a line with what to do."""
-    from rich.console import Console
     from rich.padding import Padding
     from rich.text import Text
 
-    console = Console(highlight=False, emoji=False, markup=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, emoji=False, markup=False, no_color=True, width=PIPE_WIDTH)
+    console = make_console()
     kinds: dict[tuple[str, str], list[Fault]] = {}
     for fault in diagnosis.faults:
         kinds.setdefault((fault.level, fault.kind), []).append(fault)

@@ -1,18 +1,25 @@
 """The `egochef` command: finds the subcommand, turns faults into one line and an exit code.
 
-Exit codes: 0 success, 1 a fault that the user can mend (one line on standard error), 2 wrong usage, 75 stopped by a
-signal in a state to go on from.
+Exit codes: 0 success, 1 a fault that the user can mend, or stopped by a signal (one line on standard error), 2 wrong
+usage, 75 stopped in a state to go on from, 141 nobody read the output to its end.
 """
 
 import argparse
 import importlib
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 
 from egochef import __version__
-from egochef.errors import InputError, Stopped
+from egochef.cli.streams import STDOUT, fault_of, open_streams, silence
+from egochef.errors import InputError, Interrupted, Stopped
+from egochef.stopping import SIGNALS, StopSignals
 
+GO_ON = ("demo", "prepare", "features", "train")
+"""commands that go on with what they have done when they are run again"""
+BROKEN_PIPE = 141
+"""what shells give for a program that SIGPIPE has ended"""
 COMMANDS = (
     "demo",
     "toy",
@@ -61,35 +68,64 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; returns the exit code."""
+    """Run a command line; returns the exit code.
+
+    Args:
+        arguments: those of this process if left out; its standard files and signals are then looked after to the end.
+    """
+    is_process = arguments is None
+    if is_process:
+        open_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    options = build_parser().parse_args([_with_dashes(word) for word in words])
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        return int(options.run(options))
+        with StopSignals(Interrupted) as stop:
+            code = _run(words)
+    except KeyboardInterrupt as stopped:  # a moment after the work was done
+        code = _stopped(words, stopped)
+    if is_process and stop.received:  # who asks twice asks on while Python ends, and libraries are half loaded
+        logging.disable()
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+    return code
+
+
+def _run(words: list[str]) -> int:
+    shows_traceback = False
+    try:
+        options = build_parser().parse_args([_with_dashes(word) for word in words])
+        shows_traceback = options.traceback
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
+    except SystemExit:  # after --help
+        if fault := fault_of(sys.stdout):
+            return _not_written(fault)
+        raise
     except InputError as error:
-        if options.traceback:
+        if shows_traceback:
             raise
         return _fault(str(error))
     except Stopped as stopped:
         print(f"egochef: {stopped}", file=sys.stderr)
         return stopped.EXIT_CODE
-    except KeyboardInterrupt:
-        if options.traceback:
+    except KeyboardInterrupt as stopped:
+        if shows_traceback:
             raise
-        return _fault("stopped by the keyboard. What was finished is kept; nothing half-written is left.")
-    except BrokenPipeError:  # the reader of our output went away, as in `egochef ... | head`
-        sys.stderr.close()
-        return 1
+        return _stopped(words, stopped)
+    except BrokenPipeError as error:
+        return _not_written(error)
     except ImportError as error:  # of a library that everything needs; extras have errors of their own
-        if options.traceback or (error.name or "").partition(".")[0] == "egochef":
+        if shows_traceback or (error.name or "").partition(".")[0] == "egochef":
             raise
         return _fault(
             f"{error.name or 'a library'} cannot be imported ({error}). Install EgoChef and what it needs again: "
             "pip install -c constraints.txt -e . (--traceback shows where it failed)"
         )
     except OSError as error:
-        if options.traceback or (error.filename is None and error.errno is None):
+        if error.filename == STDOUT:
+            return _not_written(error)
+        if shows_traceback or (error.filename is None and error.errno is None):
             raise
         return _fault(f"{error.filename or 'the system'}: {error.strerror or error}")
 
@@ -98,6 +134,23 @@ def _fault(message: str) -> int:
     line = " ".join(message.split())
     print(f"egochef: {line}", file=sys.stderr)
     return 1
+
+
+def _stopped(words: list[str], stopped: KeyboardInterrupt) -> int:
+    """After a signal, where the command itself has nothing to say to it."""
+    how = str(stopped) or "stopped by SIGINT"
+    if words and words[0] in GO_ON:
+        print(f"egochef: {how}. What was finished is kept; the same command goes on.", file=sys.stderr)
+        return Stopped.EXIT_CODE
+    return _fault(f"{how}. What was finished is kept; nothing half-written is left.")
+
+
+def _not_written(error: OSError) -> int:
+    """After what was printed could not be written out."""
+    silence(sys.stdout)
+    if isinstance(error, BrokenPipeError):  # the reader has what it wanted, as in `egochef ... | head`
+        return BROKEN_PIPE
+    return _fault(f"{STDOUT}: cannot be written ({error.strerror}). Free space, or send it somewhere else.")
 
 
 def _with_dashes(word: str) -> str:

@@ -4,15 +4,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from egochef.cli.common import add_data, add_json, print_json
+from egochef.cli.common import add_data, add_json, make_console, print_json
 
 if TYPE_CHECKING:
     from egochef.report.stats import Statistics
 
 HELP = "what a dataset has: counts per split, class frequencies, segment lengths, verb-noun pairs, participants"
 EXAMPLE = "egochef stats --data EPIC-KITCHENS --out outputs/stats"
-PIPE_WIDTH = 200
-"""characters a line where nobody knows how wide the reader's screen is"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,15 +66,12 @@ def _write(stats: "Statistics", out: Path) -> list[Path]:
 
 def _print(stats: "Statistics", most: int) -> None:
     from rich.box import HORIZONTALS
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from egochef.report.stats_tables import sheets
 
-    console = Console(highlight=False, emoji=False, markup=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, emoji=False, markup=False, no_color=True, width=PIPE_WIDTH)
+    console = make_console()
     for sheet in sheets(stats, most):
         console.print(Text(sheet.title, "bold"))
         table = Table(box=HORIZONTALS)

@@ -3,13 +3,17 @@
 import argparse
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from egochef.cli.common import add_data, add_device
+from egochef.cli.streams import silence
 
 if TYPE_CHECKING:
     from egochef.training.config import TrainConfig
+
+log = logging.getLogger(__name__)
 
 HELP = "train a recogniser"
 EXAMPLE = "egochef train --recipe frames16 --data EPIC-KITCHENS --out outputs/run16"
@@ -121,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
         check_flags(args)
     config = build_config(args)
     if is_first and args.resume and not (args.out / "config.json").is_file():
-        print(f"{args.out}: no run there yet, starting one", flush=True)
+        say(f"{args.out}: no run there yet, starting one")
     progress = train(
         config,
         args.data,
@@ -134,12 +138,19 @@ def run(args: argparse.Namespace) -> int:
     if not is_first:
         return 0
     if progress.best_score >= 0:
-        print(f"best validation action accuracy {progress.best_score:.2f} % in epoch {progress.best_epoch}")
-    print(
-        f"{args.out}: {progress.epoch} epochs, {progress.step} steps; best.safetensors and {LAST.name}/ in checkpoints"
-    )
-    print(f"next: egochef evaluate --checkpoint {args.out} --data {'EPIC-KITCHENS' if from_features else args.data}")
+        say(f"best validation action accuracy {progress.best_score:.2f} % in epoch {progress.best_epoch}")
+    say(f"{args.out}: {progress.epoch} epochs, {progress.step} steps; best.safetensors and {LAST.name}/ in checkpoints")
+    say(f"next: egochef evaluate --checkpoint {args.out} --data {'EPIC-KITCHENS' if from_features else args.data}")
     return 0
+
+
+def say(line: str) -> None:
+    """Print a line. Where nobody reads any more, or the disk is full, hours of work go on without."""
+    try:
+        print(line, flush=True)
+    except OSError as error:
+        silence(sys.stdout)
+        log.warning("standard output: cannot be written (%s); the run goes on, log.jsonl has it all", error.strerror)
 
 
 class EpochTable:
@@ -160,7 +171,7 @@ class EpochTable:
             line["skipped"],
         ]
         for row in [cells] if self._begun else [self.TITLES, cells]:
-            print("".join(f"{cell:>9}" for cell in row), flush=True)
+            say("".join(f"{cell:>9}" for cell in row))
         self._begun = True
 
 

@@ -11,13 +11,12 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import egochef
 from egochef.cluster.script import Job, write_script
 from egochef.errors import InputError
-from egochef.files import write_json, write_text
+from egochef.files import atomic_folder, write_json, write_text
 from egochef.training.card import COPY_ABOUT, git_commit
 
 PACKAGE = Path(egochef.__file__).resolve().parent
@@ -90,14 +89,12 @@ def keep_code(folder: Path, *, renew: bool = False) -> None:
     if kept.is_dir() and not renew:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".egochef-") as temporary:
-        copy = Path(temporary, "egochef")
-        shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    with atomic_folder(kept) as copy:
+        shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"), dirs_exist_ok=True)
         if kept.is_dir():
             number = 1 + sum(1 for _ in folder.glob("before-*"))
             (folder / f"before-{number}").mkdir()
             kept.rename(folder / f"before-{number}" / "egochef")
-        copy.rename(kept)
     write_json(folder / COPY_ABOUT, {"version": egochef.__version__, "git_commit": git_commit()})
 
 

@@ -40,6 +40,7 @@ from egochef.data.sampling import jittered_places, view_places
 from egochef.data.transforms import Augment, draw_colour, eval_crop, finish_crop, random_cut
 from egochef.errors import FrameError, InputError
 from egochef.runtime import keep_freed_memory
+from egochef.stopping import SIGNALS, unheard_by_children
 
 log = logging.getLogger(__name__)
 
@@ -238,7 +239,8 @@ class Loader:
         Raises:
             InputError: a sample cannot be read, or a worker was killed or hangs; names the sample.
         """
-        batches = iter(self._loader)
+        with unheard_by_children():
+            batches = iter(self._loader)
         if self._num_workers and not self._ends_at_exit:  # now, so that it comes before torch's own end of workers
             self._ends_at_exit = True
             atexit.register(_end_workers, batches._workers)  # type: ignore[attr-defined]
@@ -380,9 +382,8 @@ def start_worker(_number: int = 0) -> None:
 
 def _start_loader_worker(number: int) -> None:
     start_worker(number)
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):  # all processes get them, the main one decides
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for each in SIGNALS:  # all processes get them, the main one decides
+        signal.signal(each, signal.SIG_IGN)
 
 
 def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:

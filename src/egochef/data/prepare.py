@@ -38,7 +38,7 @@ from egochef.data.store import (
     read_about,
 )
 from egochef.errors import InputError
-from egochef.files import check_is_new, crc32_of, write_json
+from egochef.files import check_is_new, crc32_of, sweep, write_json
 from egochef.parallel import run_parallel
 from egochef.records import to_dict
 from egochef.video.decode import probe
@@ -233,11 +233,10 @@ def _deal(jobs: list[VideoJob], num_shards: int) -> list[list[VideoJob]]:
 def _start_store(data: Path, out: Path, about: StoreAbout, mine: list[VideoJob], *, is_alone: bool) -> None:
     """The store's folder with what it is made from, and without what a run that was killed left half-written."""
     for job in mine:
-        for left in job.arrays.parent.glob(f".{job.video_id}-*.part*"):
-            left.unlink(missing_ok=True)
+        sweep(job.arrays.parent, pattern=f".{job.video_id}-*.part*", is_ours=True)
     if is_alone:
-        for left in [*out.glob(".*.part*"), *(out / ANNOTATION_FOLDERS[0]).glob(".*.part*")]:
-            left.unlink(missing_ok=True)
+        for place in (out, out / ANNOTATION_FOLDERS[0]):
+            sweep(place, pattern=".*.part*", is_ours=True)
     if not is_store(out):  # first: the folder is known as a store from now on
         write_json(out / STORE_FILE, to_dict(replace(about, splits=())))
     copy_annotations(open_data_folder(data).annotations, out, about.participants)

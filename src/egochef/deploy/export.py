@@ -7,7 +7,6 @@ check found, and `class_mappings.json`; all of them or none.
 import dataclasses
 import json
 import logging
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from egochef.engines.exported import ExportAbout, pair_paths
 from egochef.engines.mil import MilProgram, import_coremltools
 from egochef.engines.onnx_engine import OnnxClipEngine, OnnxEngine, need_runtime
 from egochef.errors import InputError
-from egochef.files import staging, write_json
+from egochef.files import staging, temporary_folder, write_json
 from egochef.stopping import StopSignals
 from egochef.toykitchen import ToyConfig, draw_kitchen
 
@@ -254,10 +253,10 @@ def find_clips(
         InputError: the data folder or its videos cannot be read.
     """
     if data is None:
-        with tempfile.TemporaryDirectory() as temporary:
+        with temporary_folder("export") as temporary:
             log.info("drawing a small kitchen to check on (--data takes your own)")
             config = ToyConfig(preset="small", num_segments=40, seed=11)
-            root = draw_kitchen(Path(temporary) / "kitchen", config, num_workers=1)  # so that a script needs no guard
+            root = draw_kitchen(temporary / "kitchen", config, num_workers=1)  # so that a script needs no guard
             clips = _read_clips(source, open_data_folder(root), "validation", NUM_CHECKED)
         return clips, torch.zeros(0), "of a kitchen drawn for it"
     folder = open_data_folder(data, participants)

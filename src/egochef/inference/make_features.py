@@ -23,7 +23,7 @@ from egochef.data.store import as_bytes, as_names
 from egochef.data.transforms import Augment
 from egochef.engines.torch_engine import TorchEngine
 from egochef.errors import InputError
-from egochef.files import atomic_path, check_is_new, crc32_of, write_json
+from egochef.files import atomic_path, check_is_new, crc32_of, sweep, write_json
 from egochef.inference.features import (
     DTYPES,
     ENCODER_FILE,
@@ -164,9 +164,8 @@ def _start(engine: TorchEngine, folder: DataFolder, out: Path, about: FeaturesAb
             )
     else:
         check_is_new(out, "features folder")
-    for pattern in (".*.part*", f"{ANNOTATION_FOLDERS[0]}/.*.part*", f"{TRAINING}/.*.part*", f"{EVALUATION}/.*.part*"):
-        for left in out.glob(pattern):
-            left.unlink(missing_ok=True)
+    for place in (out, *(out / name for name in (ANNOTATION_FOLDERS[0], TRAINING, EVALUATION))):
+        sweep(place, pattern=".*.part*", is_ours=True)
     if not is_features(out):
         write_json(out / FEATURES_FILE, to_dict(about))  # first: the folder is known as ours from now on
     copy_annotations(folder.annotations, out, about.participants)

@@ -3,10 +3,6 @@
 In: a `ToyConfig`. Out: a folder in EK-100's layout, which appears under its name when it is whole.
 """
 
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +10,7 @@ import cv2
 from tqdm import tqdm
 
 from egochef.errors import InputError
+from egochef.files import atomic_folder
 from egochef.parallel import advance, run_parallel
 from egochef.toykitchen.annotations import write_annotations
 from egochef.toykitchen.config import ToyConfig
@@ -41,29 +38,13 @@ def draw_kitchen(root: Path, config: ToyConfig, *, num_workers: int | None = Non
 
         num_workers = num_cpus()
     plans = plan_kitchen(config)
-    with _new_folder(Path(root)) as folder:
+    root = Path(root).absolute()
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise InputError(f"{root}: holds something already. Give a new or empty folder, or remove this one.")
+    with atomic_folder(root) as folder:
         _draw_videos(folder, plans, config, num_workers)
         write_annotations(folder, plans, config)
     return Path(root)
-
-
-@contextmanager
-def _new_folder(root: Path) -> Iterator[Path]:
-    """A temporary folder beside `root` that takes its name at the end, or goes away."""
-    root = root.absolute()
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise InputError(f"{root}: holds something already. Give a new or empty folder, or remove this one.")
-    temporary = root.parent / f".{root.name}-{secrets.token_hex(4)}.part"
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        temporary.replace(root)
-    except InputError as error:  # name the folder that the user knows
-        raise InputError(str(error).replace(str(temporary), str(root))) from error
-    except OSError as error:
-        raise InputError(f"{root}: cannot be written ({error.strerror or error}). Choose another place.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _draw_videos(folder: Path, plans: tuple[VideoPlan, ...], config: ToyConfig, num_workers: int) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from egochef.errors import InputError
-from egochef.files import write_json, write_text
+from egochef.files import sweep, write_json, write_text
 from egochef.inference.features import ENCODER_FILE
 from egochef.records import to_dict, to_flat_dict
 from egochef.training.config import TrainConfig, load_config
@@ -125,6 +125,9 @@ def locked(run: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
+        if (run / CONFIG).is_file():  # left by those that were killed, and held the lock before
+            for place in (run, run / "checkpoints"):
+                sweep(place, pattern=".*.part*", is_ours=True)
         yield
 
 
