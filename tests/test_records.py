@@ -21,7 +21,7 @@ def test_config_survives_json():
         ({"surprise": 1}, "unknown field 'surprise'"),
         ({"num_frames": "16"}, "num_frames is '16', expected int"),
         ({"num_frames": True}, "num_frames is True, expected int"),
-        ({"num_frames": 0}, "at least 1"),
+        ({"num_frames": 0}, "a whole number from 1 to 1024"),
         ({"mean": [0.5, 0.5]}, "2 values, expected 3"),
     ],
 )

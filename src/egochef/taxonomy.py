@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from egochef.errors import InputError
 
 ACTION_BASE = 1000
+MAX_VERBS, MAX_NOUNS = 2000, ACTION_BASE
 
 
 def action_id(verb: int, noun: int) -> int:
@@ -29,7 +30,9 @@ class Taxonomy:
         object.__setattr__(self, "nouns", tuple(self.nouns))
         if not self.verbs or not self.nouns:
             raise InputError("a taxonomy needs at least one verb and one noun")
-        if len(self.nouns) > ACTION_BASE:
+        if len(self.verbs) > MAX_VERBS:
+            raise InputError(f"{len(self.verbs)} verbs, expected at most {MAX_VERBS}")
+        if len(self.nouns) > MAX_NOUNS:
             raise InputError(
                 f"{len(self.nouns)} nouns: action ids (verb * {ACTION_BASE} + noun) hold at most {ACTION_BASE}"
             )

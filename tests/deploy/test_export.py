@@ -222,10 +222,39 @@ def test_a_spoilt_package_is_caught(packages, checkpoint, tmp_path, part, spoil,
     output, _ = packages
     shutil.copytree(output.parent, tmp_path / "copy")
     copy = tmp_path / "copy" / output.name
+    report_of(copy).unlink()  # its checksums would tell before
     source = open_source(checkpoint)
     spoil(copy.with_name(f"x-{part}.mlpackage"))
     with pytest.raises(InputError, match=message):
         check_files(source, copy, pictures(4, 4), parts="stream", precision="fp16")
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["package", "file"])
+def test_a_flipped_bit_is_noticed_where_the_report_lies_beside_it(kind, packages, onnx_file, tmp_path):
+    output, _ = packages if kind == "package" else onnx_file
+    shutil.copytree(output.parent, tmp_path / "copy")
+    copy = tmp_path / "copy" / output.name
+    if kind == "package":
+        (copy.with_name("x-head.mlpackage") / ".DS_Store").write_bytes(b"a Mac was here")
+    open_exported(copy)
+    flip_a_bit(next(copy.with_name("x-head.mlpackage").rglob("weight.bin")) if kind == "package" else copy)
+    with pytest.raises(InputError, match=r"damaged, .* SHA-256 .* in x.(onnx|mlpackage).json"):
+        open_exported(copy)
+    report = json.loads(report_of(copy).read_text())
+    del report["sha256"]  # as version 0.1 wrote it
+    report_of(copy).write_text(json.dumps(report))
+    open_exported(copy)
+    report_of(copy).write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"x.\w+.json: cannot be read \(nested too deeply\)"):
+        open_exported(copy)
+    report_of(copy).unlink()
+    open_exported(copy)
 
 
 def swap_names_in_file(path):

@@ -108,6 +108,14 @@ def test_backends_agree_and_are_written_once(checkpoint, monkeypatch):
     load_engine(checkpoint, backend="onnx")
 
 
+def test_a_damaged_file_of_the_cache_is_written_again(checkpoint, caplog):
+    encoder, _ = onnx_pair(checkpoint)
+    content = encoder.read_bytes()
+    encoder.write_bytes(content[:-1000] + bytes([content[-1000] ^ 1]) + content[-999:])
+    assert onnx_pair(checkpoint)[0] == encoder and encoder.read_bytes() == content
+    assert "SHA-256" in caplog.text and "It is written again." in caplog.text
+
+
 def test_the_best_backend_is_found(checkpoint):
     assert load_engine(checkpoint, device="cpu").name == "onnxruntime cpu fp32"
     assert load_engine(checkpoint, device="cpu", precision="bf16").name == "torch cpu bf16"

@@ -91,7 +91,7 @@ def test_missing_and_surplus_tensors(saved):
     with pytest.raises(InputError, match="tensor verb_head.bias is nothing"):
         load_checkpoint(saved)
     write_tensors(saved, tensors | {"verb_head.bias": bias, "extra": bias.clone()}, header)
-    with pytest.raises(InputError, match="tensor extra does not belong"):
+    with pytest.raises(InputError, match="tensor 'extra' does not belong"):
         load_checkpoint(saved)
 
 

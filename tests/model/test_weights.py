@@ -375,7 +375,7 @@ def test_a_cache_that_cannot_be_written_is_told(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("EGOCHEF_CACHE", str(tmp_path / "file" / "cache"))
-    refuses(resnet, "imagenet", "cannot be written", url=server.url)
+    refuses(resnet, "imagenet", "cannot be written .* Set the variable EGOCHEF_CACHE", url=server.url)
 
 
 def test_resnet_imagenet_is_fetched_into_the_cache(

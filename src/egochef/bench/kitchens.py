@@ -1,6 +1,5 @@
 """Kitchens to measure on: drawn, their videos encoded as asked, with a store and a folder of pictures of each."""
 
-import json
 import tarfile
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,7 +12,7 @@ from egochef.data.store import StoreSpec
 from egochef.errors import InputError
 from egochef.files import atomic_folder, write_json
 from egochef.parallel import advance, run_parallel
-from egochef.records import to_dict
+from egochef.records import read_json, to_dict
 from egochef.runtime import num_cpus
 from egochef.toykitchen import ToyConfig, draw_kitchen
 from egochef.video.decode import iter_frames, probe
@@ -58,7 +57,11 @@ def set_up(root: Path, kitchen: Kitchen, spec: StoreSpec, *, num_workers: int | 
     place = Place(root / "kitchen", root / "store", root / "pictures")
     settings, wanted = root / "kitchen.json", to_dict(kitchen)
     if place.kitchen.exists():
-        if not settings.is_file() or json.loads(settings.read_text(encoding="utf-8")) != wanted:
+        try:
+            found = read_json(settings)
+        except (OSError, ValueError):
+            found = None
+        if found != wanted:
             raise InputError(f"{root}: holds another kitchen than this run's. Choose another --keep, or remove it.")
     else:
         write_json(settings, wanted)

@@ -32,12 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
     from egochef.clip import ClipSpec
     from egochef.model.encoders import ENCODERS
     from egochef.model.recogniser import ModelConfig
     from egochef.recipes import RECIPES
 
-    clip = ClipSpec(args.num_frames, args.image_size, max(256, args.image_size))
+    clip = replace(ClipSpec(), num_frames=args.num_frames).with_image_size(args.image_size)
     recipes = {name: recipe() for name, recipe in RECIPES.items()}
     models = [(name, config.model, config.clip) for name, config in recipes.items()]
     models += [("-", ModelConfig(encoder=name, temporal=args.temporal), clip) for name in ENCODERS]

@@ -27,6 +27,7 @@ from egochef.data.store import StoreSpec, as_bytes, shard_file
 from egochef.errors import FrameError
 from egochef.files import atomic_path
 from egochef.parallel import advance
+from egochef.records import parse_json
 
 EDGE_BYTES = 1 << 20
 """read at both ends of a video's file to know it again"""
@@ -105,7 +106,7 @@ def is_packed(job: VideoJob) -> bool:
     shard = shard_file(job.out, job.video_id)
     try:
         with safe_open(job.arrays, "np") as file:
-            about = json.loads(file.metadata()["about"])
+            about = parse_json(file.metadata()["about"])
         arrays = load_file(job.arrays)
         if about["crc32"] != _crc32(arrays) or shard.stat().st_size != arrays["shard_bytes"][0]:
             return False

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from egochef.clip import ClipSpec
 from egochef.errors import InputError
+from egochef.records import check_bounds
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, as Pillow's "L"
 # NTSC's YIQ: turning the (I, Q) plane turns the hue and keeps the luma.
@@ -54,23 +55,26 @@ class Augment:
     """probability that a frame is lost and the one before it is shown again"""
 
     def __post_init__(self) -> None:
-        low, high = self.crop_scale
-        if not 0 < low <= high <= 1:
-            raise InputError(f"augment.crop_scale is {self.crop_scale}, expected 0 < low <= high <= 1")
-        if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
-            raise InputError(f"augment.crop_ratio is {self.crop_ratio}, expected 0 < low <= high")
-        for name in ("flip", "greyscale", "brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"augment.{name} is {getattr(self, name)}, expected 0 to 1")
-        if not 0 <= self.hue <= 0.5:
-            raise InputError(f"augment.hue is {self.hue}, expected 0 to 0.5")
-        for name in ("cutmix_alpha", "mixup_alpha"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"augment.{name} is {getattr(self, name)}, expected 0 or more")
-        if not 0 < self.min_span <= 1:
-            raise InputError(f"augment.min_span is {self.min_span}, expected more than 0 and at most 1")
-        if not 0 <= self.drop_frames < 1:
-            raise InputError(f"augment.drop_frames is {self.drop_frames}, expected 0 to below 1")
+        check_bounds(
+            self,
+            "augment.",
+            crop_scale=(0.001, 1.0),
+            crop_ratio=(0.01, 100.0),
+            flip=(0.0, 1.0),
+            greyscale=(0.0, 1.0),
+            brightness=(0.0, 1.0),
+            contrast=(0.0, 1.0),
+            saturation=(0.0, 1.0),
+            hue=(0.0, 0.5),
+            cutmix_alpha=(0.0, 100.0),
+            mixup_alpha=(0.0, 100.0),
+            min_span=(0.001, 1.0),
+            drop_frames=(0.0, 0.99),
+        )
+        for name in ("crop_scale", "crop_ratio"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise InputError(f"augment.{name} is {getattr(self, name)}, expected the lower one first")
 
 
 Cut = Callable[[int, int], tuple[int, int, int, int]]

@@ -23,13 +23,13 @@ from egochef.deploy.export import read_about as read_export
 from egochef.deploy.onnx_files import quantise, write_onnx
 from egochef.deploy.source import check_alone, open_source
 from egochef.engines.engine import ClipEngine, Engine
-from egochef.engines.exported import ExportAbout, pair_paths
+from egochef.engines.exported import ExportAbout, check_digest, digests_of, pair_paths, report_of
 from egochef.engines.onnx_engine import RUNTIMES, OnnxEngine, has_runtime, need_runtime, read_about
 from egochef.engines.torch_engine import load
 from egochef.errors import InputError
-from egochef.files import atomic_path, sha256_of, staging
+from egochef.files import sha256_of, staging, write_json
 from egochef.model.checkpoint import Checkpoint, checkpoint_file, load_checkpoint, read_checkpoint
-from egochef.model.download import cache_folder
+from egochef.model.download import cache_folder, cache_is_named
 from egochef.runtime import pick_device
 from egochef.video.decode import decode_at, iter_frames, probe
 
@@ -40,7 +40,7 @@ CALIBRATION_FRAMES = 128
 """frames of the calibration videos, together, that int8 ranges are measured on"""
 EXPORTED = tuple(SUFFIXES.values())
 """how the names of exported files end"""
-FORMAT = 2
+FORMAT = 3
 """of what is kept in the cache folder"""
 
 
@@ -157,20 +157,36 @@ def onnx_pair(checkpoint: Path) -> tuple[Path, Path]:
     sha256 = sha256_of(checkpoint_file(checkpoint))
     output = cache_folder() / "onnx" / f"{sha256[:24]}-{FORMAT}.onnx"
     pair = pair_paths(output)
-    if all(path.is_file() for path in pair):
+    if _is_kept(output, *pair):
         return pair
     log.info("writing %s as ONNX, once", checkpoint)
     source = open_source(checkpoint)
     check_alone(source)
     clip = source.engine.clip
     noise = np.random.default_rng(0).integers(0, 256, (2, clip.num_frames, *[clip.image_size] * 2, 3), dtype=np.uint8)
-    with staging(output) as folder:
+    with cache_is_named(), staging(output) as folder:
         staged = pair_paths(folder / output.name)
         for part, path in zip(("encoder", "head"), staged, strict=True):
             write_onnx(source, part, path)
         tolerance = TOLERANCES["onnx", "fp32"]
         check(compare(source.engine, OnnxEngine(*staged), torch.from_numpy(noise), tolerance, any_length=True), output)
+        write_json(report_of(folder / output.name), {"sha256": digests_of(staged)})
     return pair
+
+
+@cache_is_named()
+def _is_kept(output: Path, *files: Path) -> bool:
+    """Whether all of an export's files lie in the cache folder, whole; what is left of damaged ones is removed."""
+    try:
+        if all(file.is_file() for file in (*files, report_of(output))):
+            for file in files:
+                check_digest(file)
+            return True
+    except InputError as error:
+        log.warning("%s It is written again.", error)
+    for file in (*files, report_of(output)):
+        file.unlink(missing_ok=True)
+    return False
 
 
 def _int8_pair(pair: tuple[Path, Path], videos: Sequence[Path], backend: str) -> tuple[Path, Path]:
@@ -182,21 +198,23 @@ def _int8_pair(pair: tuple[Path, Path], videos: Sequence[Path], backend: str) ->
     about = read_about(encoder)
     crops = calibration_crops(videos, about.clip)
     output = encoder.with_name(f"{encoder.stem}-int8-{zlib.crc32(crops.numpy().tobytes()):08x}.onnx")
-    if not output.is_file():
+    if not _is_kept(output, output):
         log.info("quantising on %d frames of %s, once", len(crops), ", ".join(path.name for path in videos))
         _write_int8(encoder, output, about, iter(crops[:, None]))
     if backend != "onnx" or about.temporal != "bilstm":  # OpenVINO has no LSTM of eight bits
         return output, head
     small_head = head.with_name(f"{head.stem}-int8.onnx")
-    if not small_head.is_file():
+    if not _is_kept(small_head, small_head):
         _write_int8(head, small_head, read_about(head), iter(()))
     return output, small_head
 
 
 def _write_int8(path: Path, output: Path, about: ExportAbout, samples: Iterator[Tensor]) -> None:
-    with atomic_path(output) as temporary:
-        shutil.copyfile(path, temporary)
-        quantise(temporary, dataclasses.replace(about, precision="int8"), samples)
+    with cache_is_named(), staging(output) as folder:
+        staged = folder / output.name
+        shutil.copyfile(path, staged)
+        quantise(staged, dataclasses.replace(about, precision="int8"), samples)
+        write_json(report_of(staged), {"sha256": digests_of([staged])})
 
 
 def calibration_crops(videos: Sequence[Path], clip: ClipSpec) -> Tensor:

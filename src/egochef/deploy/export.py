@@ -5,7 +5,6 @@ check found, and `class_mappings.json`; all of them or none.
 """
 
 import dataclasses
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,11 +24,12 @@ from egochef.deploy.source import Source, check_alone, open_source
 from egochef.engines import coreml_engine, onnx_engine
 from egochef.engines.coreml_engine import CoreMLClipEngine, CoreMLEngine
 from egochef.engines.engine import ClipEngine, Engine
-from egochef.engines.exported import ExportAbout, pair_paths
+from egochef.engines.exported import ExportAbout, digests_of, pair_paths, report_of
 from egochef.engines.mil import MilProgram, import_coremltools
 from egochef.engines.onnx_engine import OnnxClipEngine, OnnxEngine, need_runtime
 from egochef.errors import InputError
 from egochef.files import staging, temporary_folder, write_json
+from egochef.records import read_json
 from egochef.stopping import StopSignals
 from egochef.toykitchen import ToyConfig, draw_kitchen
 
@@ -58,6 +58,8 @@ class ExportReport:
     """sha256 of the checkpoint's file"""
     files: dict[str, int]
     """name -> bytes, all files of a package together"""
+    sha256: dict[str, str]
+    """name -> digest, checked when it is opened"""
     ran_on: str
     """what ran the saved files for the check"""
     clips: str
@@ -153,6 +155,7 @@ def export(
             precision=precision,
             checkpoint=source.sha256,
             files={path.name: size_of(path) for path in staged},
+            sha256=digests_of(staged),
             ran_on=written.name,
             clips=told,
             agreement=agreement,
@@ -171,11 +174,6 @@ def target_paths(output: Path, parts: str) -> dict[str, Path]:
     return {"encoder": encoder, "head": head}
 
 
-def report_of(output: Path) -> Path:
-    """Where an export's report goes: `PATH.json`."""
-    return output.with_name(output.name + ".json")
-
-
 def class_mappings(source: Source) -> dict[str, dict[str, str]]:
     """Class id -> name, of verbs and nouns."""
     taxonomy = source.engine.taxonomy
@@ -190,7 +188,7 @@ def _check_mappings(path: Path, source: Source) -> None:
     if not path.exists():
         return
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}). Remove it, or choose another folder.") from None
     if found != class_mappings(source):

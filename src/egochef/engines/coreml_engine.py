@@ -23,6 +23,7 @@ from egochef.engines.exported import (
     VERB,
     VERB_PROBS,
     ExportAbout,
+    check_digest,
     check_pair,
     read_metadata,
 )
@@ -110,6 +111,7 @@ def _is_bgr(encoder: Path) -> bool:
 
 
 def _open(package: Path) -> Run:
+    check_digest(package)
     if sys.platform != "darwin":
         return MilProgram(package)
     model = import_coremltools().models.MLModel(str(package))

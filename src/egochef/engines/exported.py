@@ -5,13 +5,16 @@ an `ExportAbout` as JSON under `METADATA_KEY`. The iPhone app reads the same nam
 (`ios/EgoChefCore/Sources/EgoChefCore`).
 """
 
+import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from egochef.clip import ClipSpec
 from egochef.errors import InputError
-from egochef.records import from_dict, to_dict
+from egochef.files import sha256_of
+from egochef.records import check_bounds, from_dict, parse_json, read_json, shown, to_dict
 from egochef.taxonomy import Taxonomy
 
 METADATA_KEY = "egochef"
@@ -62,9 +65,10 @@ class ExportAbout:
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
-            raise InputError(f"export format {self.format}, this version of EgoChef reads {FORMAT}")
+            raise InputError(f"export format {shown(self.format)}, this version of EgoChef reads {FORMAT}")
         if self.part not in PARTS:
-            raise InputError(f"part is {self.part!r}, expected one of {', '.join(PARTS)}")
+            raise InputError(f"part is {shown(self.part)}, expected one of {', '.join(PARTS)}")
+        check_bounds(self, num_features=(1, 1_000_000), num_parameters=(1, 10**12))
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -83,8 +87,8 @@ def read_metadata(text: str | None, path: Path) -> ExportAbout:
     if text is None:
         raise InputError(f"{path}: not a model that EgoChef wrote: it names no classes. Make one by egochef export.")
     try:
-        return from_dict(ExportAbout, json.loads(text), "metadata")
-    except (json.JSONDecodeError, InputError) as error:
+        return from_dict(ExportAbout, parse_json(text), "metadata")
+    except ValueError as error:
         raise InputError(f"{path}: what it says of itself cannot be used ({error}). Export it again.") from None
 
 
@@ -113,3 +117,51 @@ def pair_paths(path: Path) -> tuple[Path, Path]:
             stem = stem.removesuffix(f"-{part}")
     encoder, head = (path.with_name(f"{stem}-{part}{path.suffix}") for part in ("encoder", "head"))
     return encoder, head
+
+
+def report_of(path: Path) -> Path:
+    """Where an export's report lies: `PATH.json`; of a pair's part, beside what `--output` named."""
+    stem = path.stem
+    for part in ("encoder", "head"):
+        stem = stem.removesuffix(f"-{part}")
+    return path.with_name(f"{stem}{path.suffix}.json")
+
+
+def digests_of(paths: Iterable[Path]) -> dict[str, str]:
+    """Names of exported files and packages -> SHA-256, as a report keeps them under `sha256`.
+
+    Of a package it is that of what `sha256sum` prints of its files (without hidden ones) in the order of their names.
+    """
+    return {path.name: _digest(path) for path in paths}
+
+
+def _digest(path: Path) -> str:
+    if path.is_file():
+        return sha256_of(path)
+    digest = hashlib.sha256()
+    for name, file in sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file()):
+        if not any(part.startswith(".") for part in name.split("/")):  # such as .DS_Store
+            digest.update(f"{sha256_of(file)}  {name}\n".encode())
+    return digest.hexdigest()
+
+
+def check_digest(path: Path) -> None:
+    """Whether an exported file or package is what its report says; without one, or with an older one, all is well.
+
+    Raises:
+        InputError: a bit of it has changed since it was written, or the report cannot be read; names the file.
+    """
+    report = report_of(path)
+    if not report.is_file():
+        return
+    try:
+        fields = read_json(report)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{report}: cannot be read ({error}). Take another copy of the export.") from None
+    digests = fields.get("sha256") if isinstance(fields, dict) else None
+    expected = digests.get(path.name) if isinstance(digests, dict) else None
+    if expected is not None and _digest(path) != expected:
+        raise InputError(
+            f"{path}: damaged, or not the one of its report: its SHA-256 is not the one in {report.name}. Take another "
+            "copy of both, or export it again."
+        )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from egochef.engines.engine import ClipEngine, Engine, as_logits
-from egochef.engines.exported import METADATA_KEY, ExportAbout, check_pair, read_metadata
+from egochef.engines.exported import METADATA_KEY, ExportAbout, check_digest, check_pair, read_metadata
 from egochef.errors import InputError
 from egochef.extras import BrokenExtraError, ExtraError, need_extra
 from egochef.model.recogniser import Logits
@@ -139,6 +139,7 @@ def _name(about: ExportAbout, backend: str, precision: str) -> str:
 
 
 def _open(path: Path, backend: str, precision: str, num_threads: int) -> Run:
+    check_digest(path)
     try:
         return (_open_onnxruntime if backend == "onnx" else _open_openvino)(path, precision, num_threads)
     except InputError:

@@ -16,6 +16,7 @@ Sizes are checked on opening, a row's CRC-32 when it is read for the first time:
 import hashlib
 import json
 import os
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from egochef.data.transforms import Augment
 from egochef.errors import InputError
 from egochef.files import crc32_of
 from egochef.model.checkpoint import read_tensors
+from egochef.records import check_bounds, shown
 
 FORMAT = "egochef-features"
 VERSION = 1
@@ -80,9 +82,10 @@ class FeatureSpec:
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
-            raise InputError(f"features are kept as {self.dtype!r}, expected one of {', '.join(DTYPES)}")
+            raise InputError(f"features are kept as {shown(self.dtype)}, expected one of {', '.join(DTYPES)}")
         if self.augment.cutmix_alpha or self.augment.mixup_alpha:
             raise InputError("augment.cutmix_alpha or mixup_alpha is not 0: features are kept of each clip alone")
+        check_bounds(self, "spec.", seed=(0, 2**32 - 1))
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,11 @@ class ViewAbout:
     num_bytes: int
     """size of the .npy file"""
     index_crc32: int
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(rf"({TRAINING}|{EVALUATION})/view-\d{{2,4}}", self.name):
+            raise InputError(f"a view is named {shown(self.name)}, expected such as {view_name(TRAINING, 0)}")
+        check_bounds(self, "a view's ", num_segments=(0, 10**8), num_bytes=(0, 2**50), index_crc32=(0, 2**32 - 1))
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,9 @@ class FeaturesAbout:
     """that are in it; empty: it is not finished"""
     format: str = FORMAT
     version: int = VERSION
+
+    def __post_init__(self) -> None:
+        check_bounds(self, num_features=(1, 1_000_000))
 
     @property
     def num_views(self) -> int:
@@ -191,8 +202,12 @@ class View:
         self.path = Path(root) / f"{view.name}.npy"
         self.shape = (view.num_segments, about.spec.clip.num_frames, about.num_features)  # (S, T, D)
         self.index = read_index(self.path.with_suffix(".safetensors"), view)
+        for name, array in self.index.items():
+            if array.shape[:1] != (view.num_segments,):
+                raise InputError(
+                    f"{self.path}: its index has {name} {array.shape} of {view.num_segments} segments. {MEND}"
+                )
         self.row_bytes = 2 * self.shape[1] * self.shape[2]
-        self._checked = np.zeros(view.num_segments, bool)
         try:
             with self.path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
@@ -207,6 +222,7 @@ class View:
             raise InputError(f"{self.path}: holds {dtype} {shape}, expected {expected} {self.shape}. {MEND}")
         if size != HEADER_BYTES + view.num_segments * self.row_bytes:
             raise InputError(f"{self.path}: has {size} bytes, expected {view.num_bytes}. {MEND}")
+        self._checked = np.zeros(view.num_segments, bool)
         self._file = os.open(self.path, os.O_RDONLY)
 
     def read(self, row: int, out: np.ndarray) -> None:

@@ -42,7 +42,7 @@ from egochef.inference.features import (
     weights_sha256,
 )
 from egochef.inference.scoring import encode_batches
-from egochef.model.checkpoint import write_tensors
+from egochef.model.checkpoint import MAX_VIEWS, write_tensors
 from egochef.model.encoders import ENCODERS
 from egochef.records import to_dict, to_flat_dict
 
@@ -126,8 +126,8 @@ def make_features(
         InputError: features of other data or settings in the folder, a full disk, too many samples that cannot be read,
             or values that the kept type has no room for.
     """
-    if num_views < 1:
-        raise InputError(f"{num_views} views of a segment: expected at least 1")
+    if not 1 <= num_views <= MAX_VIEWS:
+        raise InputError(f"{num_views} views of a segment: expected 1 to {MAX_VIEWS}")
     judged = to_judge[0] if to_judge else ()
     about = FeaturesAbout(
         spec=spec,

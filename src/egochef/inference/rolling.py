@@ -167,8 +167,8 @@ class RollingRecogniser:
         Raises:
             InputError: no windows, or one that is not positive.
         """
-        if not windows_s or not all(0 < window_s <= 3600 for window_s in windows_s):
-            raise InputError(f"windows of {tuple(windows_s)} s: expected one or more, each above 0 and at most 3600 s")
+        if not windows_s or not all(0.01 <= window_s <= 3600 for window_s in windows_s):
+            raise InputError(f"windows of {tuple(windows_s)} s: expected one or more, each from 0.01 to 3600 s")
         self.engine = engine
         self.windows_s = tuple(sorted(windows_s))
         # The newest frame's own time on screen comes on top of the longest window.

@@ -19,6 +19,7 @@ from egochef.engines.engine import ClipEngine, Engine
 from egochef.engines.torch_engine import TorchEngine
 from egochef.errors import InputError
 from egochef.inference.features import Features, is_features
+from egochef.model.checkpoint import MAX_VIEWS
 from egochef.model.recogniser import Logits
 from egochef.ranks import Ranks
 from egochef.runtime import num_cpus
@@ -173,8 +174,8 @@ def score_split(
             f"{folder.root}: its classes ({theirs.num_verbs} verbs, {theirs.num_nouns} nouns) are not the checkpoint's "
             f"({ours.num_verbs}, {ours.num_nouns}), or are named otherwise. Use the data that it was trained for."
         )
-    if num_views < 1:
-        raise InputError(f"{num_views} views of a segment: expected at least 1")
+    if not 1 <= num_views <= MAX_VIEWS:
+        raise InputError(f"{num_views} views of a segment: expected 1 to {MAX_VIEWS}")
     if is_features(folder.root):
         raise InputError(f"{folder.root}: holds features, not pictures. Give the data folder or store they are of.")
     frames = open_frames(folder, segments, engine.clip.grid)

@@ -124,8 +124,8 @@ def _read_file(path: Path, stopped: threading.Event) -> Generator[Grab]:
 
 
 def _pictures_source(folder: Path, fps: float, fast: bool, loop: bool) -> Source:
-    if not 0 < fps < 1000:
-        raise InputError(f"{folder}: {fps} pictures a second, expected more than 0 and less than 1000.")
+    if not 0.001 <= fps <= 1000:
+        raise InputError(f"{folder}: {fps} pictures a second, expected 0.001 to 1000.")
     paths = sorted((path for path in folder.iterdir() if path.suffix.lower() in PICTURES), key=_natural)
     if not paths:
         raise InputError(f"{folder}: no picture in it, expected files named {' '.join(PICTURES)}. Name another folder.")

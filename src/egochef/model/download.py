@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
@@ -24,6 +25,29 @@ log = logging.getLogger(__name__)
 def cache_folder() -> Path:
     """Where fetched files are kept: $EGOCHEF_CACHE, else ~/.cache/egochef."""
     return Path(os.environ.get("EGOCHEF_CACHE") or Path.home() / ".cache" / "egochef")
+
+
+@contextmanager
+def cache_is_named() -> Iterator[None]:
+    """A fault of writing into the cache folder says inside how to move it.
+
+    Raises:
+        InputError: the folder cannot be read or written.
+    """
+    advice = "Set the variable EGOCHEF_CACHE to another folder to keep such files in."
+    try:
+        yield
+    except ConnectionError:
+        raise
+    except OSError as error:
+        raise InputError(f"{cache_folder()}: cannot be used ({error.strerror or error}). {advice}") from error
+    except InputError as error:
+        cause: BaseException | None = error
+        while isinstance(cause, InputError):
+            cause = cause.__cause__
+        if isinstance(cause, OSError):
+            raise InputError(f"{error} {advice}") from cause
+        raise
 
 
 def fetch(url: str, folder: Path, *, timeout_s: float = 30.0) -> Path:

@@ -40,7 +40,7 @@ class JointHead(nn.Module):
         super().__init__()
         if not classes.action_ids:
             raise InputError("model.joint without model.action_ids: training fills them in from the segments")
-        ids = torch.tensor(classes.action_ids)
+        ids = torch.tensor(classes.action_ids, device="cpu")  # real ones in a model that is built without memory, too
         self.own = nn.Linear(num_inputs, len(ids))
         nn.init.zeros_(self.own.weight)
         nn.init.zeros_(self.own.bias)

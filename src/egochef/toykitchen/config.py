@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 from egochef.errors import InputError
+from egochef.records import check_bounds
 
-MIN_SEGMENTS = 12
+MIN_SEGMENTS, MAX_SEGMENTS = 12, 100_000
 MIN_LENGTH_S, MAX_LENGTH_S = 0.3, 10.0
 """of a segment"""
 MAX_GOP = 10_000
+MAX_PX = 4096
 
 
 @dataclass(frozen=True)
@@ -103,18 +105,17 @@ class ToyConfig:
             object.__setattr__(self, "num_segments", PRESETS[self.preset].num_segments)
         if not _is_whole(self.seed) or self.seed < 0:
             raise InputError(f"seed is {self.seed!r}, expected a whole number from 0 on")
-        if not _is_whole(self.num_segments) or self.num_segments < MIN_SEGMENTS:  # type: ignore[operator]
-            raise InputError(
-                f"num_segments is {self.num_segments!r}, expected a whole number of at least {MIN_SEGMENTS}"
-            )
+        check_bounds(
+            self,
+            num_segments=(MIN_SEGMENTS, MAX_SEGMENTS),
+            width_px=(64, MAX_PX),
+            height_px=(64, MAX_PX),
+            gop=(1, MAX_GOP),
+            segment_s=(MIN_LENGTH_S, MAX_LENGTH_S),
+        )
         for name in ("width_px", "height_px"):
-            value = getattr(self, name)
-            if not _is_whole(value) or value < 64 or value % 2:
-                raise InputError(f"{name} is {value!r}, expected an even whole number of at least 64")
-        if not _is_whole(self.gop) or not 1 <= self.gop <= MAX_GOP:
-            raise InputError(f"gop is {self.gop!r}, expected a whole number from 1 to {MAX_GOP}")
-        if self.segment_s is not None and not MIN_LENGTH_S <= self.segment_s <= MAX_LENGTH_S:
-            raise InputError(f"segment_s is {self.segment_s!r}, expected {MIN_LENGTH_S} to {MAX_LENGTH_S} seconds")
+            if getattr(self, name) % 2:
+                raise InputError(f"{name} is {getattr(self, name)}, expected an even number")
         if self.validation_share is not None and not 0 < self.validation_share <= 0.8:
             raise InputError(f"validation_share is {self.validation_share!r}, expected above 0 and at most 0.8")
 

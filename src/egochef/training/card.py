@@ -28,7 +28,7 @@ from egochef.errors import InputError
 from egochef.files import write_text
 from egochef.model.checkpoint import BEST
 from egochef.model.recogniser import ModelConfig
-from egochef.records import from_dict, to_flat_dict
+from egochef.records import from_dict, parse_json, read_json, to_flat_dict
 from egochef.runtime import describe_machine
 from egochef.training.config import TrainConfig, load_config
 from egochef.training.runfiles import LOG, SESSIONS, read_log
@@ -69,7 +69,7 @@ def read_header(path: Path) -> Header:
             names = [name for name in file.keys() if name.rpartition(".")[2] not in BUFFERS]  # noqa: SIM118
             shapes = [file.get_slice(name).get_shape() for name in names]
         num_parameters = sum(int(torch.Size(shape).numel()) for shape in shapes)
-        fields = json.loads(metadata["egochef"])
+        fields = parse_json(metadata["egochef"])
         if not isinstance(fields, dict):
             raise ValueError("its header is no object")
         return Header(fields, num_parameters, path.stat().st_size)
@@ -130,7 +130,7 @@ def git_commit(package: Path | None = None) -> str | None:
     folder = Path(egochef.__file__).parent if package is None else package
     if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
         try:
-            return json.loads((folder.parent / COPY_ABOUT).read_text(encoding="utf-8"))["git_commit"]
+            return read_json(folder.parent / COPY_ABOUT)["git_commit"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
     commit = _git(folder, "rev-parse", "HEAD")
@@ -163,7 +163,7 @@ def read_sessions(run: Path) -> list[dict[str, Any]]:
     sessions = []
     for line in text.splitlines():
         try:
-            session = json.loads(line)
+            session = parse_json(line)
         except ValueError:
             continue
         if isinstance(session, dict):

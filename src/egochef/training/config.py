@@ -1,22 +1,25 @@
 """Everything that decides how a training run goes; saved as the run's `config.json`."""
 
 import dataclasses
-import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from egochef.clip import ClipSpec
+from egochef.clip import FRAMES, SIZES, ClipSpec
 from egochef.data.annotations import SPLIT_FILES
 from egochef.data.transforms import Augment
 from egochef.errors import InputError
 from egochef.inference.features import ENCODER_FILE, FeaturesAbout
+from egochef.model.checkpoint import MAX_VIEWS
 from egochef.model.encoders import ENCODERS
 from egochef.model.recogniser import ModelConfig
 from egochef.model.weights_files import read_weights
-from egochef.records import from_dict, to_dict
+from egochef.records import check_bounds, from_dict, parse_json, read_json, shown, to_dict
 from egochef.runtime import PRECISIONS
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,17 +43,14 @@ class Phase:
     until: float
     """share of the run's epochs at which it ends, above 0 and below 1"""
     image_size: int
-    """height and width of the crop, pixels"""
+    """height and width of the crop, pixels; the size before it follows in the ratio of the run's clips"""
     num_frames: int
     """T"""
 
     def __post_init__(self) -> None:
-        if not 0 < self.until < 1:
-            raise InputError(f"progressive: a phase until {self.until} of the epochs, expected above 0 and below 1")
-        if self.image_size < 32 or self.num_frames < 1:
-            raise InputError(
-                f"progressive: {self.num_frames} frames of {self.image_size} px, expected at least 1 of 32 px"
-            )
+        check_bounds(
+            self, "progressive: a phase's ", until=(0.001, 0.999), image_size=(32, SIZES[1]), num_frames=FRAMES
+        )
 
 
 @dataclass(frozen=True)
@@ -132,46 +132,37 @@ class TrainConfig:
     """None: all; otherwise that many, evenly spread"""
 
     def __post_init__(self) -> None:
-        for name in (
-            "epochs",
-            "batch_size",
-            "patience",
-            "micro_batch",
-            "max_train_segments",
-            "max_validation_segments",
-            "keep",
-            "num_views",
-        ):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}, expected at least 1")
-        for name in ("weight_decay", "warmup_epochs", "feature_views", "seed", "num_workers", "frozen_stages"):
-            value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise InputError(f"{name} is {value}, expected 0 or more")
-        if not 0 < self.lr < 1:
-            raise InputError(f"lr is {self.lr}, expected more than 0 and less than 1")
-        if not 0 <= self.label_smoothing < 1:
-            raise InputError(f"label_smoothing is {self.label_smoothing}, expected 0 to below 1")
-        if not 0 <= self.balance <= 1 or not self.logit_adjustment >= 0:
-            raise InputError(
-                f"balance {self.balance}, expected 0 to 1; logit_adjustment {self.logit_adjustment}, expected 0 or more"
-            )
-        if not 0 < self.teacher_weight <= 1:
-            raise InputError(f"teacher_weight is {self.teacher_weight}, expected more than 0 and at most 1")
-        if not 0 < self.layer_decay <= 1:
-            raise InputError(f"layer_decay is {self.layer_decay}, expected more than 0 and at most 1")
-        if not self.max_grad_norm > 0:
-            raise InputError(f"max_grad_norm is {self.max_grad_norm}, expected more than 0")
-        if not 0 <= self.ema_decay < 1:
-            raise InputError(f"ema_decay is {self.ema_decay}, expected 0 to below 1")
-        if not self.save_minutes > 0:
-            raise InputError(f"save_minutes is {self.save_minutes}, expected more than 0")
+        check_bounds(
+            self,
+            seed=(0, 2**32 - 1),
+            epochs=(1, 100_000),
+            batch_size=(1, 100_000),
+            micro_batch=(1, 100_000),
+            lr=(1e-12, 1.0),
+            weight_decay=(0.0, 100.0),
+            label_smoothing=(0.0, 0.99),
+            balance=(0.0, 1.0),
+            logit_adjustment=(0.0, 100.0),
+            teacher_weight=(1e-6, 1.0),
+            layer_decay=(1e-3, 1.0),
+            num_views=(1, MAX_VIEWS),
+            warmup_epochs=(0.0, 100_000.0),
+            max_grad_norm=(1e-9, 1e9),
+            patience=(1, 1_000_000),
+            feature_views=(0, MAX_VIEWS),
+            frozen_stages=(0, 100),
+            ema_decay=(0.0, 0.999999),
+            save_minutes=(1e-9, 1e9),
+            keep=(1, 10_000),
+            num_workers=(0, 1024),
+            max_train_segments=(1, 10**9),
+            max_validation_segments=(1, 10**9),
+        )
         if self.precision not in PRECISIONS:
-            raise InputError(f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
+            raise InputError(f"precision is {shown(self.precision)}, expected one of {', '.join(PRECISIONS)}")
         wrong = [split for split in self.train_on if split not in SPLIT_FILES or split == "test"]
         if wrong or not self.train_on or len(set(self.train_on)) != len(self.train_on):
-            raise InputError(f"train_on is {', '.join(self.train_on)!r}, expected train, or train validation")
+            raise InputError(f"train_on is {shown(', '.join(self.train_on))}, expected train, or train validation")
         if self.feature_views and self.frozen_encoder:
             raise InputError(
                 f"feature_views is {self.feature_views} and frozen_encoder is true: kept features have the encoder "
@@ -204,25 +195,29 @@ class TrainConfig:
         if self.progressive and self.feature_views:
             raise InputError("progressive is for training from pictures, feature_views keeps features of one size")
         ends = [phase.until for phase in self.progressive]
+        if len(ends) > 100:
+            raise InputError(f"progressive: {len(ends)} phases, expected at most 100")
         if ends != sorted(set(ends)):
-            raise InputError(f"progressive: phases end at {ends} of the epochs, expected each after the one before")
+            raise InputError(
+                f"progressive: phases end at {shown(ends)} of the epochs, expected each after the one before"
+            )
         for phase in self.progressive:
             if phase.num_frames > self.clip.grid.min_frames:
                 raise InputError(
                     f"progressive: {phase.num_frames} frames, but a segment has only {self.clip.grid.min_frames} "
                     "candidate times for sure"
                 )
+            self._clip_in(phase)  # raises where there are no such clips
 
     def clip_of(self, epoch: int) -> ClipSpec:
         """The clips that an epoch (from 1) learns from."""
         for phase in self.progressive:
             if epoch <= round(phase.until * self.epochs):
-                size = phase.image_size
-                resize_size = max(self.clip.resize_size, size)
-                return dataclasses.replace(
-                    self.clip, image_size=size, resize_size=resize_size, num_frames=phase.num_frames
-                )
+                return self._clip_in(phase)
         return self.clip
+
+    def _clip_in(self, phase: Phase) -> ClipSpec:
+        return dataclasses.replace(self.clip, num_frames=phase.num_frames).with_image_size(phase.image_size)
 
     @property
     def encoder_is_fixed(self) -> bool:
@@ -253,7 +248,7 @@ def with_encoder(config: TrainConfig, encoder: str) -> TrainConfig:
         InputError: there is no such encoder; names those there are.
     """
     if encoder not in ENCODERS:
-        raise InputError(f"unknown encoder {encoder!r}, expected one of {', '.join(ENCODERS)}")
+        raise InputError(f"unknown encoder {shown(encoder)}, expected one of {', '.join(ENCODERS)}")
     info = ENCODERS[encoder]
     clip = dataclasses.replace(config.clip, mean=info.mean, std=info.std)
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, encoder=encoder), clip=clip)
@@ -264,6 +259,11 @@ def with_num_frames(config: TrainConfig, num_frames: int) -> TrainConfig:
     """Clips of so many frames; segments get as many candidate times if they had fewer."""
     grid = dataclasses.replace(config.clip.grid, min_frames=max(num_frames, config.clip.grid.min_frames))
     return dataclasses.replace(config, clip=dataclasses.replace(config.clip, num_frames=num_frames, grid=grid))
+
+
+def with_image_size(config: TrainConfig, image_size: int) -> TrainConfig:
+    """Clips of another size; the size before the centre crop keeps its ratio to it."""
+    return dataclasses.replace(config, clip=config.clip.with_image_size(image_size))
 
 
 def with_features(config: TrainConfig, root: Path, about: FeaturesAbout) -> TrainConfig:
@@ -301,7 +301,7 @@ def load_config(path: Path) -> TrainConfig:
         InputError: no such file, not JSON, or a field that is unknown or wrong.
     """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable config.json ({error})") from None
     return from_dict(TrainConfig, value, str(path))
@@ -312,7 +312,8 @@ def set_fields(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
 
     Args:
         settings: such as `model.joint=true`, `augment.mixup_alpha=0.2`, `held_out=P01,P02`: values as in config.json,
-            texts without quotes, several of them with commas.
+            texts without quotes, several of them with commas. What hangs on a field follows it unless it is set too:
+            `clip.resize_size` keeps its ratio to `clip.image_size`.
 
     Raises:
         InputError: a field that does not exist, or a value that is not one of its; names both.
@@ -320,17 +321,19 @@ def set_fields(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
     whole: dict[str, Callable[[TrainConfig, str], TrainConfig]] = {  # other fields hang on these
         "model.encoder": with_encoder,
         "init": with_init,
-        "clip.num_frames": lambda before, text: with_num_frames(before, int(text)),
+        "clip.num_frames": lambda before, text: with_num_frames(before, _whole("clip.num_frames", text)),
+        "clip.image_size": lambda before, text: with_image_size(before, _whole("clip.image_size", text)),
     }
-    others = []
+    before, others = config, []
     for setting in settings:
         name, _, text = setting.partition("=")
         if name not in whole:
             others.append(setting)
-        elif name == "clip.num_frames" and not text.isdecimal():
-            raise InputError(f"--set {setting}: expected a whole number")
         else:
             config = whole[name](config, text)
+    size = config.clip.resize_size
+    if not any(setting.startswith("clip.resize_size=") for setting in others) and size != before.clip.resize_size:
+        log.info("clip.resize_size follows clip.image_size: %d px, not %d", size, before.clip.resize_size)
     values = to_dict(config)
     for setting in others:
         name, equals, text = setting.partition("=")
@@ -340,7 +343,7 @@ def set_fields(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
             where = where.get(part) if isinstance(where, dict) else None
         if not equals or not isinstance(where, dict) or last not in where or isinstance(where[last], dict):
             fields = ", ".join(where) if isinstance(where, dict) else ", ".join(values)
-            raise InputError(f"--set {setting}: expected NAME=VALUE with a field of the config: {fields}")
+            raise InputError(f"--set {setting:.60}: expected NAME=VALUE with a field of the config: {fields}")
         if isinstance(where[last], tuple) and not text.startswith("["):
             where[last] = [_parsed(each) for each in text.split(",") if each]
         else:
@@ -351,6 +354,13 @@ def set_fields(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
 def _parsed(text: str) -> Any:
     """A JSON value; what is none is a text."""
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return text
+
+
+def _whole(name: str, text: str) -> int:
+    number = _parsed(text)
+    if type(number) is not int:
+        raise InputError(f"--set {name}={text:.60}: expected a whole number")
+    return number

@@ -25,7 +25,7 @@ from typing import Any, TextIO
 from egochef.errors import InputError
 from egochef.files import sweep, write_json, write_text
 from egochef.inference.features import ENCODER_FILE
-from egochef.records import to_dict, to_flat_dict
+from egochef.records import parse_json, to_dict, to_flat_dict
 from egochef.training.config import TrainConfig, load_config
 from egochef.training.state import Progress
 
@@ -197,7 +197,7 @@ def read_log(run: Path) -> Iterator[dict[str, Any]]:
     lines = (run / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, 1):
         try:
-            fields = json.loads(line)
+            fields = parse_json(line)
         except ValueError:
             if number < len(lines):
                 raise InputError(f"{run / LOG}, line {number}: not JSON") from None
