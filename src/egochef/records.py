@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from egochef.errors import InputError
+from egochef.texts import has_controls, quoted
 
 Record = TypeVar("Record")
 
@@ -208,6 +209,8 @@ def _convert(hint: Any, value: Any, where: str, name: str) -> Any:
         return float(value)
     if isinstance(value, str) and len(value) > MAX_TEXT:
         raise InputError(f"{where}: {name} is a text of {len(value)} characters, expected at most {MAX_TEXT}")
+    if isinstance(value, str) and has_controls(value):
+        raise InputError(f"{where}: {name} is {quoted(value)}, expected a text without control characters")
     if isinstance(hint, type) and isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):
         return value
     raise InputError(f"{where}: {name} is {shown(value)}, expected {getattr(hint, '__name__', hint)}")

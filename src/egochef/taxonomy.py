@@ -6,6 +6,7 @@ EK-100 has 97 verbs and 300 nouns; the counts come from the class files, so anot
 from dataclasses import dataclass
 
 from egochef.errors import InputError
+from egochef.texts import name_fault, quoted
 
 ACTION_BASE = 1000
 MAX_VERBS, MAX_NOUNS = 2000, ACTION_BASE
@@ -32,6 +33,11 @@ class Taxonomy:
             raise InputError("a taxonomy needs at least one verb and one noun")
         if len(self.verbs) > MAX_VERBS:
             raise InputError(f"{len(self.verbs)} verbs, expected at most {MAX_VERBS}")
+        for kind, names in (("verb", self.verbs), ("noun", self.nouns)):
+            for place, name in enumerate(names[:MAX_VERBS]):
+                if not isinstance(name, str) or (fault := name_fault(name)):
+                    what = f"{quoted(name)} {fault}" if isinstance(name, str) else f"is {name!r:.80}, expected a text"
+                    raise InputError(f"{kind} {place}: the name {what}. Give the class a plain name.")
         if len(self.nouns) > MAX_NOUNS:
             raise InputError(
                 f"{len(self.nouns)} nouns: action ids (verb * {ACTION_BASE} + noun) hold at most {ACTION_BASE}"

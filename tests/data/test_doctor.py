@@ -667,7 +667,7 @@ def test_names_that_bite(kitchen):
         change(table(kitchen, TRAIN), set_value(2 + place, "narration_id", f"{video}_0"))
     (kitchen / os.fsdecode(b"P01_\xff.MP4")).write_bytes(b"x")
     diagnosis = diagnose(kitchen)
-    assert {kind for kind, _ in told(diagnosis)} == {"video-missing", "video-unreadable", "videos-unneeded"}
+    assert {kind for kind, _ in told(diagnosis)} == {"row-value", "video-missing", "videos-unneeded"}
     assert all(text.isprintable() for fault in diagnosis.faults for text in (fault.where, fault.message, fault.todo))
     assert main(["doctor", "--data", str(kitchen)]) == 1
 

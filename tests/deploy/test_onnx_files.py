@@ -93,6 +93,25 @@ def test_what_is_no_pair_of_ours(checkpoint, tmp_path):
         OnnxEngine(encoder, tmp_path / "foreign.onnx")
 
 
+def test_two_starts_at_once_share_what_was_there_first(checkpoint, tmp_path, monkeypatch):
+    """The other one writes its pair, from its beginning to its end, while this one is at its encoder."""
+    monkeypatch.setenv("EGOCHEF_CACHE", str(tmp_path))
+    write, others = backends.write_onnx, []
+
+    def while_another_does_it(*args):
+        if not others:
+            others.append(None)
+            others[0] = onnx_pair(checkpoint)
+        write(*args)
+
+    monkeypatch.setattr(backends, "write_onnx", while_another_does_it)
+    pair = onnx_pair(checkpoint)
+    assert others == [pair]
+    assert OnnxEngine(*pair).taxonomy.verbs
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(left) == sorted(pair)
+
+
 def test_backends_agree_and_are_written_once(checkpoint, monkeypatch):
     crops = pictures(1, 4)
     expected = load_engine(checkpoint, backend="torch", device="cpu", precision="fp32").encode(crops)

@@ -3,12 +3,13 @@
 import csv
 import io
 import json
+import resource
 from pathlib import Path
 
 import pytest
 
 from egochef.errors import InputError
-from egochef.inference.log import LineWriter, log_format
+from egochef.inference.log import LineFile, LineWriter, log_format
 
 LINES = [
     {"time_s": 0.25, "action": 'open "drawer", slowly', "action_top5": [["öffnen, drawer", 0.5]], "shown": None},
@@ -16,9 +17,9 @@ LINES = [
 ]
 
 
-def written(format, fields=None, flush=False):
+def written(format, fields=None):
     file = io.StringIO(newline="")
-    writer = LineWriter(file, format, fields, flush=flush)
+    writer = LineWriter(file, format, fields)
     for line in LINES:
         writer.add(line)
     return file.getvalue()
@@ -45,13 +46,42 @@ def test_csv_has_its_header_before_the_first_line():
 
 
 @pytest.mark.parametrize("format", ["jsonl", "csv"])
-def test_a_flushed_line_is_in_the_file_at_once(tmp_path, format):
+def test_a_line_is_in_the_file_at_once(tmp_path, format):
     path = tmp_path / f"log.{format}"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = LineWriter(file, format, flush=True)
+    with LineFile(path) as file:
+        writer = LineWriter(file, format)
         writer.add(LINES[0])
         assert path.read_text(encoding="utf-8").endswith("\n")
         assert "drawer" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv"])
+def test_on_a_full_disk_the_last_line_is_whole(tmp_path, format):
+    path = tmp_path / f"log.{format}"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with LineFile(path) as file:
+        writer = LineWriter(file, format)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        try:
+            with pytest.raises(
+                InputError, match=rf"^{path}: cannot be written any further .*its last whole line.*Free"
+            ):
+                for _ in range(1000):
+                    writer.add(LINES[0])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        writer.add(LINES[1])  # there is space again
+    with path.open(newline="", encoding="utf-8") as text:
+        rows = list(csv.DictReader(text)) if format == "csv" else [json.loads(line) for line in text]
+    assert [row["action"] for row in rows] == [LINES[0]["action"]] * (len(rows) - 1) + [LINES[1]["action"]]
+    assert path.read_text(encoding="utf-8").endswith("\n")
+    assert len(rows) > 5
+
+
+def test_names_that_no_encoding_knows_are_written(tmp_path):
+    with LineFile(tmp_path / "log.csv") as file:
+        LineWriter(file, "csv").add({"video": "a\udcff.mp4"})
+    assert (tmp_path / "log.csv").read_text(encoding="utf-8") == "video\na\\udcff.mp4\n"
 
 
 @pytest.mark.parametrize("format", ["jsonl", "csv"])

@@ -1,5 +1,6 @@
 """Live sources to test with: an HTTP MJPEG server that can stall, close and come back; FFmpeg writing into a fifo."""
 
+import resource
 import socket
 import subprocess
 import threading
@@ -28,6 +29,17 @@ def wait_for(true: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S)
         assert time.monotonic() < end, f"waited {deadline_s:.0f} s for {what}"
         time.sleep(0.01)
     return found
+
+
+@contextmanager
+def no_file_longer_than(num_bytes: int) -> Iterator[None]:
+    """For this process, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class MjpegServer:

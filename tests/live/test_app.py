@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,16 +19,14 @@ import pytest
 import torch
 from conftest import need
 from numbered import write_numbered
-from streams import MjpegServer, ffmpeg, wait_for
+from streams import MjpegServer, ffmpeg, no_file_longer_than, wait_for
 
 from egochef.cli.main import main
 from egochef.clip import ClipSpec
 from egochef.deploy.backends import load_engine
 from egochef.errors import InputError
-from egochef.inference.log import LineWriter
 from egochef.inference.smoothing import Smoothing
 from egochef.live.app import LiveOptions, run_live
-from egochef.live.outputs import Outputs
 from egochef.live.sources import open_source
 from egochef.model.checkpoint import Checkpoint, save_checkpoint
 from egochef.model.recogniser import ModelConfig, Recogniser
@@ -307,14 +305,30 @@ def test_frames_too_far_apart_for_any_window_are_told(engine, video, caplog):
     assert caplog.text.count("frames are encoded 0.5 s apart, and the shortest window is 0.1 s") == 1
 
 
-def test_a_log_on_a_full_disk_is_told():
-    need(Path("/dev/full").exists(), "/dev/full")
-    with open("/dev/full", "w") as file, pytest.raises(InputError, match=r"^/dev/full: cannot be written any further"):  # noqa: PTH123
-        try:
-            Outputs(None, LineWriter(file, "jsonl", flush=True)).write_line({"a": 1})
-        finally:
-            with suppress(OSError):
-                file.close()
+def test_on_a_full_disk_the_log_ends_with_a_whole_line(checkpoint, video, tmp_path, capsys):
+    log = tmp_path / "log.jsonl"
+    with no_file_longer_than(5000):
+        code = main(words_for(checkpoint, video, "--headless", "--fast", "--log", log))
+    out, errors = capsys.readouterr()
+    assert code == 1
+    assert out == ""
+    told = errors.splitlines()[-1]
+    assert told.startswith(f"egochef: {log}: cannot be written any further (File too large)")
+    assert "Free space" in told
+    assert log.read_text().endswith("}\n")
+    assert all(row["action_top5"] and "session" in row for row in lines_of(log))
+    assert 3000 < log.stat().st_size <= 5000
+
+
+def test_on_a_full_disk_the_recording_is_named(checkpoint, video, tmp_path, capsys):
+    path = tmp_path / "out.mp4"
+    with no_file_longer_than(4000):
+        code = main(words_for(checkpoint, video, "--headless", "--fast", "--record", path))
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert code == 1
+    assert told.startswith(f"egochef: {path}: the recording has stopped (File too large)")
+    assert "Free space" in told
+    assert not path.exists() or list(iter_frames(path))
 
 
 def test_a_file_that_breaks_in_the_middle(checkpoint, tmp_path, capsys):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from egochef.cli.common import add_backend, add_json, print_json
+from egochef.texts import escaped
 
 if TYPE_CHECKING:
     from egochef.live.app import LiveReport
@@ -123,4 +124,4 @@ def _print(report: "LiveReport") -> None:
         if spread is not None:
             print(f"  from capture to {name}: {spread.median_ms:.0f} ms median, 95 % below {spread.p95_ms:.0f} ms")
     for path in (*report.recordings, *([report.log] if report.log else [])):
-        print(f"  written: {path}")
+        print(f"  written: {escaped(path)}")

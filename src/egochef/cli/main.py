@@ -6,15 +6,19 @@ usage, 75 stopped in a state to go on from, 141 nobody read the output to its en
 
 import argparse
 import importlib
+import io
 import logging
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from egochef import __version__
 from egochef.cli.streams import STDOUT, fault_of, open_streams, silence
 from egochef.errors import InputError, Interrupted, Stopped
+from egochef.limits import MIN_FILES, MORE_FILES, TOO_MANY_FILES, allow_files
 from egochef.stopping import SIGNALS, StopSignals
+from egochef.texts import escaped, hide_secrets, one_line
 
 GO_ON = ("demo", "prepare", "features", "train")
 """commands that go on with what they have done when they are run again"""
@@ -45,7 +49,7 @@ COMMANDS = (
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="egochef",
         description="Action recognition in first-person kitchen video, for EPIC-KITCHENS-100.",
         epilog="example: egochef demo",
@@ -77,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if is_process:
         open_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be more than an encoding can say
     try:
         with StopSignals(Interrupted) as stop:
             code = _run(words)
@@ -94,7 +100,10 @@ def _run(words: list[str]) -> int:
     try:
         options = build_parser().parse_args([_with_dashes(word) for word in words])
         shows_traceback = options.traceback
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_Formatter("%(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[handler])
+        allow_files(MIN_FILES)
         code = int(options.run(options))
         sys.stdout.flush()
         return code
@@ -107,7 +116,7 @@ def _run(words: list[str]) -> int:
             raise
         return _fault(str(error))
     except Stopped as stopped:
-        print(f"egochef: {stopped}", file=sys.stderr)
+        _fault(str(stopped))
         return stopped.EXIT_CODE
     except KeyboardInterrupt as stopped:
         if shows_traceback:
@@ -127,12 +136,12 @@ def _run(words: list[str]) -> int:
             return _not_written(error)
         if shows_traceback or (error.filename is None and error.errno is None):
             raise
-        return _fault(f"{error.filename or 'the system'}: {error.strerror or error}")
+        todo = f". {MORE_FILES}" if error.errno in TOO_MANY_FILES else ""
+        return _fault(f"{error.filename or 'the system'}: {error.strerror or error}{todo}")
 
 
 def _fault(message: str) -> int:
-    line = " ".join(message.split())
-    print(f"egochef: {line}", file=sys.stderr)
+    print(f"egochef: {one_line(message, sys.argv[1:])}", file=sys.stderr)
     return 1
 
 
@@ -140,7 +149,7 @@ def _stopped(words: list[str], stopped: KeyboardInterrupt) -> int:
     """After a signal, where the command itself has nothing to say to it."""
     how = str(stopped) or "stopped by SIGINT"
     if words and words[0] in GO_ON:
-        print(f"egochef: {how}. What was finished is kept; the same command goes on.", file=sys.stderr)
+        _fault(f"{how}. What was finished is kept; the same command goes on.")
         return Stopped.EXIT_CODE
     return _fault(f"{how}. What was finished is kept; nothing half-written is left.")
 
@@ -151,6 +160,20 @@ def _not_written(error: OSError) -> int:
     if isinstance(error, BrokenPipeError):  # the reader has what it wanted, as in `egochef ... | head`
         return BROKEN_PIPE
     return _fault(f"{STDOUT}: cannot be written ({error.strerror}). Free space, or send it somewhere else.")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Its messages quote what was given."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message, sys.argv[1:]))
+
+
+class _Formatter(logging.Formatter):
+    """Lines of the log as plain as those of faults."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(escaped(hide_secrets(line)) for line in super().format(record).split("\n"))
 
 
 def _with_dashes(word: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from egochef.cli.common import add_backend, add_json, print_json
+from egochef.texts import escaped
 
 if TYPE_CHECKING:
     from egochef.inference.prediction import Prediction
@@ -130,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"predictions": told})
     elif written:
-        print(f"written: {', '.join(map(str, written))}")
+        print(f"written: {', '.join(escaped(str(path)) for path in written)}")
     if fault is not None:
         raise fault
     return 0
@@ -141,7 +142,7 @@ def _print(line: dict[str, Any], before: dict[str, Any] | None) -> None:
     from tqdm import tqdm
 
     if before is None or before["video"] != line["video"]:
-        tqdm.write(line["video"])
+        tqdm.write(escaped(line["video"]))
     tqdm.write(_as_text(line))
 
 

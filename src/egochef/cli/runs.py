@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from egochef.cli.common import add_json, make_console, print_json
+from egochef.texts import escaped
 
 if TYPE_CHECKING:
     from egochef.training.runs import RunInfo
@@ -68,7 +69,7 @@ def _print(runs: "list[RunInfo]") -> None:
     for each in runs:
         scores = ("-" if value is None else f"{value:.2f}" for value in (each.verb, each.noun, each.action))
         table.add_row(
-            Text(each.path),
+            Text(escaped(each.path)),
             each.recipe or "-",
             each.encoder or "-",
             _shown(each.num_frames),
@@ -81,7 +82,7 @@ def _print(runs: "list[RunInfo]") -> None:
     console.print(table)
     for each in runs:
         if each.fault:
-            console.print(Text.assemble((f"{each.path}: ", "bold red"), each.fault), soft_wrap=True)
+            console.print(Text.assemble((f"{escaped(each.path)}: ", "bold red"), escaped(each.fault)), soft_wrap=True)
 
 
 def _shown(value: int | None) -> str:

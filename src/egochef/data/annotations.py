@@ -6,11 +6,13 @@ Source of the format: the README of the official epic-kitchens-100-annotations r
 """
 
 import csv
+import functools
 import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +20,7 @@ from typing import TypeVar
 from egochef.errors import InputError
 from egochef.files import atomic_path, write_text
 from egochef.taxonomy import Taxonomy
+from egochef.texts import escaped, has_controls, id_fault, name_fault, quoted
 
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
@@ -191,15 +194,18 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     """Class names by id, from a class file (columns id, key, ...).
 
     Raises:
-        InputError: ids are not 0, 1, 2, ..., or a name is blank or stands twice.
+        InputError: ids are not 0, 1, 2, ..., or a name is blank, stands twice, is very long or has control characters.
     """
-    names: list[str] = []
+    names: dict[str, None] = {}  # in order
     for row, (identity, name) in _read_columns(path, ("id", "key")):
         if identity != str(len(names)):
-            raise InputError(f"{path}, row {row}: id is {identity!r}, expected {len(names)} (ids count up from 0)")
+            what = f"id is {quoted(identity)}, expected {len(names)} (ids count up from 0)"
+            raise InputError(f"{path}, row {row}: {what}")
+        if fault := name_fault(name):
+            raise InputError(f"{path}, row {row}: key {quoted(name)} {fault}. Give the class a plain name.")
         if not name or name in names:
             raise InputError(f"{path}, row {row}: key is {name!r}, expected a name that no other row has")
-        names.append(name)
+        names[name] = None
     if not names:
         raise InputError(f"{path}: no classes in it")
     return tuple(names)
@@ -208,14 +214,17 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 def read_split(folder: DataFolder, split: str) -> tuple[Segment, ...]:
     """All segments of a split (of the folder's participants), in the file's order.
 
+    Control characters in narrations are written out, as \\n, and such rows counted.
+
     Raises:
-        InputError: an unknown or empty split, faults in its file (the first few are named, all are counted), or none of
-            its segments is of the participants.
+        InputError: an unknown or empty split, faults in its file (the first few are named, all are counted), a
+            narration_id that another split has too, or none of its segments is of the participants.
     """
     if split not in SPLIT_FILES:
         raise InputError(f"unknown split {split!r}, expected one of {', '.join(SPLIT_FILES)}")
     path = folder.annotations / SPLIT_FILES[split]
     segments, faults = parse_split(path, folder.taxonomy, labelled=folder.labelled(split))
+    faults += [] if faults else _in_other_splits(folder.annotations, split, segments)
     if faults:
         shown = "; ".join(faults[:MAX_FAULTS_SHOWN])
         more = f"; and {len(faults) - MAX_FAULTS_SHOWN} more faults" if len(faults) > MAX_FAULTS_SHOWN else ""
@@ -244,18 +253,68 @@ def parse_split(path: Path, taxonomy: Taxonomy, *, labelled: bool) -> tuple[list
     segments: list[Segment] = []
     faults: list[str] = []
     seen: dict[str, int] = {}
+    odd: list[int] = []  # rows
     for row, values in _read_columns(path, tuple(columns)):
         try:
             segment = _parse_segment(values, taxonomy, labelled)
         except ValueError as error:
             faults.append(f"row {row}: {error}")
             continue
+        if labelled and has_controls(values[7]):
+            odd.append(row)
         earlier = seen.setdefault(segment.narration_id, row)
         if earlier != row:
             faults.append(f"row {row}: narration_id {segment.narration_id!r} stands in row {earlier} already")
             continue
         segments.append(segment)
+    if odd:
+        told = "%s: %d narrations hold control characters, which are read as \\n and the like, the first in row %d"
+        log.warning(told, path, len(odd), odd[0])
     return segments, faults
+
+
+def in_two_splits(ids: Mapping[str, Collection[str]]) -> Iterator[tuple[str, str, str]]:
+    """Narration ids that stand in more than one split, each with the split and the first one that has it.
+
+    Args:
+        ids: narration ids by split.
+    """
+    first: dict[str, str] = {}
+    for split, its in ids.items():
+        for narration_id in its:
+            if (earlier := first.setdefault(narration_id, split)) != split:
+                yield narration_id, split, earlier
+
+
+def _in_other_splits(folder: Path, split: str, segments: Sequence[Segment]) -> list[str]:
+    """Faults of a split: its narration ids that another one has too."""
+    paths = {name: path for name, file in SPLIT_FILES.items() if (path := folder / file).is_file()}
+    own = {segment.narration_id for segment in segments}
+    rows = {name: _rows_in(path) for name, path in paths.items() if name != split}
+    if all(own.isdisjoint(its) for its in rows.values()):
+        return []
+    rows[split] = _rows_in(paths[split])
+    return [
+        f"row {rows[split][narration_id]}: narration_id {narration_id!r} stands in {paths[other].name}, "
+        f"row {rows[other][narration_id]} too, and a segment belongs to one split"
+        for narration_id, name, other in in_two_splits(rows)
+        if name == split
+    ]
+
+
+def _rows_in(path: Path) -> Mapping[str, int]:
+    """The row of each narration id in a split's file; what is wrong with the file is told where all of it is read."""
+    stat = path.stat()
+    return _read_rows(path, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=2 * len(SPLIT_FILES))
+def _read_rows(path: Path, _mtime_ns: int, _num_bytes: int) -> Mapping[str, int]:
+    rows: dict[str, int] = {}
+    with suppress(InputError):
+        for row, (narration_id,) in _read_columns(path, ("narration_id",)):
+            rows.setdefault(narration_id, row)
+    return rows
 
 
 def _parse_segment(values: list[str], taxonomy: Taxonomy, labelled: bool) -> Segment:
@@ -266,6 +325,8 @@ def _parse_segment(values: list[str], taxonomy: Taxonomy, labelled: bool) -> Seg
         )
     if not narration_id.startswith(video_id + "_"):
         raise ValueError(f"narration_id is {narration_id!r}, expected to begin with the video_id {video_id!r} and '_'")
+    if fault := id_fault(narration_id):  # it begins with the other two
+        raise ValueError(f"narration_id {quoted(narration_id)} {fault}, and files are named after ids")
     start_s, stop_s = _seconds("start_timestamp", start), _seconds("stop_timestamp", stop)
     if not start_s < stop_s:
         raise ValueError(f"start_timestamp {start} is not before stop_timestamp {stop}")
@@ -283,7 +344,7 @@ def _parse_segment(values: list[str], taxonomy: Taxonomy, labelled: bool) -> Seg
         stop_s,
         _class_id(taxonomy.num_verbs)("verb_class", verb),
         _class_id(taxonomy.num_nouns)("noun_class", noun),
-        narration,
+        escaped(narration),
         int(stop_frame),
     )
 
@@ -315,6 +376,8 @@ def _class_id(num_classes: int) -> Callable[[str, str], int]:
 def _text(name: str, value: str) -> str:
     if not value:
         raise ValueError(f"{name} is blank")
+    if fault := id_fault(value):
+        raise ValueError(f"{name} {quoted(value)} {fault}")
     return value
 
 

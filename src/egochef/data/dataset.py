@@ -39,6 +39,16 @@ from egochef.data.frames import Frames
 from egochef.data.sampling import jittered_places, view_places
 from egochef.data.transforms import Augment, draw_colour, eval_crop, finish_crop, random_cut
 from egochef.errors import FrameError, InputError
+from egochef.launch import read_launch
+from egochef.limits import (
+    MIN_FILES,
+    MORE_FILES,
+    MORE_SHARED_MEMORY,
+    SHARED_MEMORY,
+    allow_files,
+    free_shared_memory,
+    num_open_files,
+)
 from egochef.runtime import keep_freed_memory
 from egochef.stopping import SIGNALS, unheard_by_children
 
@@ -47,6 +57,10 @@ log = logging.getLogger(__name__)
 WORKER_TIMEOUT_S = 300.0
 READ_AHEAD = 2
 """batches that each worker prepares"""
+IN_HAND = 2
+"""batches that are with who asked for them: the one at work, and the next"""
+FILES_PER_WORKER = 16
+"""files that may be open here and in a worker for its sake: pipes, and a piece of shared memory for each tensor"""
 DEATH_S = 1.0
 """within which a process is seen to be dead after it let go of its connections"""
 MAX_FAILED = 20
@@ -143,6 +157,11 @@ class ClipDataset(Dataset[Sample]):
             return self._sample(clip, index, colour, tuple(failures))
         raise FrameError(f"{MAX_REPLACEMENTS} samples in a row could not be read, the last: {failures[-1][1]}")
 
+    @property
+    def clip_bytes(self) -> int:
+        """Of the largest clip's frames."""
+        return self.clip.num_frames * self.clip.image_size**2 * 3
+
     def name(self, key: Key) -> str:
         """What a key stands for, for messages: segment and file."""
         segment = key[2] if self.augment else key[2] // self.num_views
@@ -216,29 +235,70 @@ class _Watched(Dataset["Sample | InputError"]):
 class Loader:
     """Batches in the plan's order, read by processes that are watched; made by `make_loader`."""
 
-    def __init__(self, dataset: ClipDataset, batches: Batches, num_workers: int, pin_memory: bool, timeout_s: float):
-        self._watched = _Watched(dataset, num_workers)
-        self._timeout_s, self._num_workers, self._ends_at_exit = timeout_s, num_workers, False
+    def __init__(
+        self,
+        dataset: ClipDataset,
+        batches: Batches,
+        num_workers: int,
+        pin_memory: bool,
+        timeout_s: float,
+        fewer_will_do: bool,
+    ):
+        self._dataset, self._batches, self._pin_memory, self._timeout_s = dataset, batches, pin_memory, timeout_s
+        self._num_workers, self._fewer_will_do = num_workers, fewer_will_do
+        self._ends_at_exit = self._is_stuck = False
+        self._loader: DataLoader[Sample | InputError] | None = None
+
+    def _start(self) -> DataLoader[Sample | InputError]:
+        """When the plan is there, which says how large batches are."""
+        num_workers = self._num_workers = self._workers_that_fit()
         # torch's own time-out is for each batch that arrives, and others of what was read ahead may come before ours.
-        self._stuck_s, self._is_stuck = timeout_s * (READ_AHEAD * num_workers + 1), False
-        self._loader = DataLoader(
+        self._stuck_s = self._timeout_s * (READ_AHEAD * num_workers + 1)
+        self._watched = _Watched(self._dataset, num_workers)
+        return DataLoader(
             self._watched,
-            batch_sampler=batches,
+            batch_sampler=self._batches,
             num_workers=num_workers,
             collate_fn=collate,
-            pin_memory=pin_memory,
-            timeout=timeout_s if num_workers else 0,
+            pin_memory=self._pin_memory,
+            timeout=self._timeout_s if num_workers else 0,
             multiprocessing_context=fork_context() if num_workers else None,
             prefetch_factor=READ_AHEAD if num_workers else None,
             persistent_workers=num_workers > 0,
             worker_init_fn=_start_loader_worker if num_workers else None,
         )
 
+    def _workers_that_fit(self) -> int:
+        """The number of workers that the system has files and shared memory for.
+
+        Raises:
+            InputError: it is smaller than the one that was asked for.
+        """
+        num_workers, free = self._num_workers, free_shared_memory()
+        if not num_workers:
+            return 0
+        allow_files(num_open_files() + MIN_FILES // 4 + FILES_PER_WORKER * num_workers)
+        if free is None:
+            return num_workers
+        num_ranks = read_launch().local_ranks  # they share it
+        num_bytes = max(map(len, self._batches.plan), default=0) * self._dataset.clip_bytes * num_ranks
+        fitting = min(num_workers, max(0, free // max(1, num_bytes) - IN_HAND) // READ_AHEAD)
+        if fitting == num_workers:
+            return num_workers
+        needed = num_bytes * (READ_AHEAD * num_workers + IN_HAND)
+        told = f"{SHARED_MEMORY}: {free / 1e6:.1f} MB are free, {num_workers} workers may need {needed / 1e6:.1f} MB"
+        if not self._fewer_will_do:
+            raise InputError(f"{told}. {MORE_SHARED_MEMORY}, or use --workers {fitting}.")
+        log.warning("%s; %d are taken. %s.", told, fitting, MORE_SHARED_MEMORY)
+        return fitting
+
     def __iter__(self) -> Iterator[Batch]:
         """
         Raises:
             InputError: a sample cannot be read, or a worker was killed or hangs; names the sample.
         """
+        if self._loader is None:
+            self._loader = self._start()
         with unheard_by_children():
             batches = iter(self._loader)
         if self._num_workers and not self._ends_at_exit:  # now, so that it comes before torch's own end of workers
@@ -278,18 +338,18 @@ class Loader:
 
     def close(self) -> None:
         """End the workers; they hear no signal that asks for it."""
-        iterator = self._loader._iterator  # torch has no public way
+        iterator = None if self._loader is None else self._loader._iterator  # torch has no public way
         if iterator is None or not hasattr(iterator, "_workers"):
             return
         iterator._shutdown_workers()  # type: ignore[attr-defined]
         for worker in iterator._workers:
             worker.kill()  # one that hangs
-        self._loader._iterator = None
+        self._loader = None
 
     def _explained(self, error: Exception) -> Exception:
         """What became of the workers, in words; they are ended."""
         # torch has no public way to end workers now, and one that is stopped does not hear its SIGTERM.
-        workers = getattr(self._loader._iterator, "_workers", [])
+        workers = getattr(getattr(self._loader, "_iterator", None), "_workers", [])
         if not workers:
             return error
         killed = re.search(r"worker \(pid\(?s?\)? ([\d, ]+)\)", str(error))
@@ -299,7 +359,8 @@ class Loader:
         elif isinstance(error, EOFError | OSError):  # a batch that was under way from one that has just died
             dead = wait_for_processes([worker.sentinel for worker in workers], DEATH_S)
             pids = {worker.pid for worker in workers if worker.sentinel in dead}
-        if not pids and "timed out" not in str(error) and not self._is_stuck:
+        no_files = "too many open files" in str(error).lower() or "ancdata" in str(error)
+        if not pids and "timed out" not in str(error) and not self._is_stuck and not no_files:
             return error
         where = " and ".join(
             f"{self._watched.dataset.name((epoch, position, index))} (process {pid})"
@@ -309,6 +370,8 @@ class Loader:
         for worker in workers:
             worker.kill()
         self._loader._iterator._shutdown_workers()  # type: ignore[union-attr]
+        if no_files:
+            return InputError(f"data workers have too many files open. {MORE_FILES} Or use fewer --workers.")
         if not pids:
             waited_s = self._stuck_s if self._is_stuck else self._timeout_s
             return InputError(
@@ -318,8 +381,7 @@ class Loader:
         told = f"a data worker was killed{f' while reading {where}' if where else ''}. "
         if "bus error" in str(error).lower() or "shared memory" in str(error).lower():
             return InputError(
-                told + "Shared memory (/dev/shm) is full: give the container more (docker run --shm-size=8g, or "
-                "--ipc=host), or use fewer --workers."
+                f"{told}Shared memory ({SHARED_MEMORY}) is full. {MORE_SHARED_MEMORY}, or use fewer --workers."
             )
         return InputError(told + "If the system ran out of memory, use fewer --workers.")
 
@@ -365,13 +427,15 @@ def make_loader(
     num_workers: int,
     pin_memory: bool = False,
     timeout_s: float = WORKER_TIMEOUT_S,
+    fewer_will_do: bool = False,
 ) -> Loader:
     """Batches in the plan's order, read by `num_workers` processes of one thread each (0: by this process).
 
     Args:
         timeout_s: a worker that gives nothing for so long is taken to hang.
+        fewer_will_do: where shared memory has no room for so many; else that is a fault at the first batch.
     """
-    return Loader(dataset, batches, num_workers, pin_memory, timeout_s)
+    return Loader(dataset, batches, num_workers, pin_memory, timeout_s, fewer_will_do)
 
 
 def start_worker(_number: int = 0) -> None:

@@ -4,6 +4,7 @@ In: a data folder. Out: a store's folder. A video at a time is made, under a tem
 end, so that a run can be stopped at any moment and run again; the bytes depend on the data and the settings alone.
 """
 
+import glob
 import logging
 import shutil
 from collections import defaultdict
@@ -233,7 +234,7 @@ def _deal(jobs: list[VideoJob], num_shards: int) -> list[list[VideoJob]]:
 def _start_store(data: Path, out: Path, about: StoreAbout, mine: list[VideoJob], *, is_alone: bool) -> None:
     """The store's folder with what it is made from, and without what a run that was killed left half-written."""
     for job in mine:
-        sweep(job.arrays.parent, pattern=f".{job.video_id}-*.part*", is_ours=True)
+        sweep(job.arrays.parent, pattern=f".{glob.escape(job.video_id)}-*.part*", is_ours=True)
     if is_alone:
         for place in (out, out / ANNOTATION_FOLDERS[0]):
             sweep(place, pattern=".*.part*", is_ours=True)

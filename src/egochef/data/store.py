@@ -28,6 +28,7 @@ from egochef.data.annotations import Segment, check_annotations_kept
 from egochef.data.transforms import Cut
 from egochef.errors import FrameError, InputError
 from egochef.files import crc32_of
+from egochef.texts import id_fault, quoted
 
 FORMAT = "egochef-store"
 VERSION = 1
@@ -167,6 +168,9 @@ class Store:
         except (OSError, SafetensorError) as error:
             raise StoreError(f"{path}: cannot be read ({error}). {MEND}") from None
         self.video_ids = as_names(self.index["video_id"])
+        for video_id in self.video_ids:
+            if fault := id_fault(video_id):
+                raise StoreError(f"{path}: video_id {quoted(video_id)} {fault}. {MEND}")
         self._files: OrderedDict[int, int] = OrderedDict()  # video -> file descriptor, least recently used first
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import shutil
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from egochef.engines.exported import ExportAbout, check_digest, digests_of, pair
 from egochef.engines.onnx_engine import RUNTIMES, OnnxEngine, has_runtime, need_runtime, read_about
 from egochef.engines.torch_engine import load
 from egochef.errors import InputError
-from egochef.files import sha256_of, staging, write_json
+from egochef.files import atomic_folder, sha256_of, write_json
 from egochef.model.checkpoint import Checkpoint, checkpoint_file, load_checkpoint, read_checkpoint
 from egochef.model.download import cache_folder, cache_is_named
 from egochef.runtime import pick_device
@@ -40,7 +40,7 @@ CALIBRATION_FRAMES = 128
 """frames of the calibration videos, together, that int8 ranges are measured on"""
 EXPORTED = tuple(SUFFIXES.values())
 """how the names of exported files end"""
-FORMAT = 3
+FORMAT = 4
 """of what is kept in the cache folder"""
 
 
@@ -155,37 +155,56 @@ def onnx_pair(checkpoint: Path) -> tuple[Path, Path]:
         InputError: as `checkpoint_file`, or the written files disagree with the checkpoint.
     """
     sha256 = sha256_of(checkpoint_file(checkpoint))
-    output = cache_folder() / "onnx" / f"{sha256[:24]}-{FORMAT}.onnx"
-    pair = pair_paths(output)
-    if _is_kept(output, *pair):
-        return pair
-    log.info("writing %s as ONNX, once", checkpoint)
-    source = open_source(checkpoint)
-    check_alone(source)
-    clip = source.engine.clip
-    noise = np.random.default_rng(0).integers(0, 256, (2, clip.num_frames, *[clip.image_size] * 2, 3), dtype=np.uint8)
-    with cache_is_named(), staging(output) as folder:
-        staged = pair_paths(folder / output.name)
-        for part, path in zip(("encoder", "head"), staged, strict=True):
-            write_onnx(source, part, path)
+    pair = pair_paths(cache_folder() / "onnx" / f"{sha256[:24]}-{FORMAT}" / "model.onnx")
+
+    def write(encoder: Path, head: Path) -> None:
+        log.info("writing %s as ONNX, once", checkpoint)
+        source = open_source(checkpoint)
+        check_alone(source)
+        write_onnx(source, "encoder", encoder)
+        write_onnx(source, "head", head)
+        clip = source.engine.clip
+        shape = (2, clip.num_frames, clip.image_size, clip.image_size, 3)
+        noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
         tolerance = TOLERANCES["onnx", "fp32"]
-        check(compare(source.engine, OnnxEngine(*staged), torch.from_numpy(noise), tolerance, any_length=True), output)
-        write_json(report_of(folder / output.name), {"sha256": digests_of(staged)})
+        check(compare(source.engine, OnnxEngine(encoder, head), noise, tolerance, any_length=True), pair[0])
+
+    _write_once(pair, write)
     return pair
 
 
-@cache_is_named()
-def _is_kept(output: Path, *files: Path) -> bool:
-    """Whether all of an export's files lie in the cache folder, whole; what is left of damaged ones is removed."""
+def _write_once(files: Sequence[Path], write: Callable[..., None]) -> None:
+    """Fill a folder of the cache with these files, unless they lie there, whole.
+
+    Of several processes that do so at the same time the first one's stay.
+    """
+    folder = files[0].parent
+    with cache_is_named():
+        if _are_kept(files):
+            return
+        try:
+            with atomic_folder(folder) as place:
+                staged = [place / file.name for file in files]
+                write(*staged)
+                write_json(report_of(staged[0]), {"sha256": digests_of(staged)})
+        except (InputError, OSError):
+            if not _are_kept(files):  # else another one was quicker, and its files are as good
+                raise
+
+
+def _are_kept(files: Sequence[Path]) -> bool:
+    """Whether files lie in the cache, whole; their folder goes away where they are damaged."""
+    folder = files[0].parent
+    if not folder.exists():
+        return False
     try:
-        if all(file.is_file() for file in (*files, report_of(output))):
-            for file in files:
-                check_digest(file)
+        for file in files:
+            check_digest(file)
+        if all(file.is_file() for file in (*files, report_of(files[0]))):
             return True
     except InputError as error:
         log.warning("%s It is written again.", error)
-    for file in (*files, report_of(output)):
-        file.unlink(missing_ok=True)
+    shutil.rmtree(folder)
     return False
 
 
@@ -197,24 +216,24 @@ def _int8_pair(pair: tuple[Path, Path], videos: Sequence[Path], backend: str) ->
     encoder, head = pair
     about = read_about(encoder)
     crops = calibration_crops(videos, about.clip)
-    output = encoder.with_name(f"{encoder.stem}-int8-{zlib.crc32(crops.numpy().tobytes()):08x}.onnx")
-    if not _is_kept(output, output):
+    seen = f"{zlib.crc32(crops.numpy().tobytes()):08x}"
+    output = encoder.parent.with_name(f"{encoder.parent.name}-int8-{seen}") / encoder.name
+
+    def quantise_encoder(path: Path) -> None:
         log.info("quantising on %d frames of %s, once", len(crops), ", ".join(path.name for path in videos))
-        _write_int8(encoder, output, about, iter(crops[:, None]))
+        _write_int8(encoder, path, about, iter(crops[:, None]))
+
+    _write_once([output], quantise_encoder)
     if backend != "onnx" or about.temporal != "bilstm":  # OpenVINO has no LSTM of eight bits
         return output, head
-    small_head = head.with_name(f"{head.stem}-int8.onnx")
-    if not _is_kept(small_head, small_head):
-        _write_int8(head, small_head, read_about(head), iter(()))
+    small_head = head.parent.with_name(f"{head.parent.name}-int8") / head.name
+    _write_once([small_head], lambda path: _write_int8(head, path, read_about(head), iter(())))
     return output, small_head
 
 
 def _write_int8(path: Path, output: Path, about: ExportAbout, samples: Iterator[Tensor]) -> None:
-    with cache_is_named(), staging(output) as folder:
-        staged = folder / output.name
-        shutil.copyfile(path, staged)
-        quantise(staged, dataclasses.replace(about, precision="int8"), samples)
-        write_json(report_of(staged), {"sha256": digests_of([staged])})
+    shutil.copyfile(path, output)
+    quantise(output, dataclasses.replace(about, precision="int8"), samples)
 
 
 def calibration_crops(videos: Sequence[Path], clip: ClipSpec) -> Tensor:

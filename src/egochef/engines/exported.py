@@ -68,6 +68,7 @@ class ExportAbout:
             raise InputError(f"export format {shown(self.format)}, this version of EgoChef reads {FORMAT}")
         if self.part not in PARTS:
             raise InputError(f"part is {shown(self.part)}, expected one of {', '.join(PARTS)}")
+        Taxonomy(self.verbs, self.nouns)  # whether they can be classes
         check_bounds(self, num_features=(1, 1_000_000), num_parameters=(1, 10**12))
 
     @property

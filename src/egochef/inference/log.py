@@ -3,8 +3,10 @@
 import csv
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from types import TracebackType
+from typing import Any, Literal, Protocol
 
 from egochef.errors import InputError
 
@@ -25,36 +27,76 @@ def log_format(path: Path) -> LogFormat:
     raise InputError(f"{path}: no format for a log of this name, expected one that ends in .jsonl or .csv")
 
 
+class Lines(Protocol):
+    """What takes lines: a text file, for CSV opened with newline="", or a `LineFile`."""
+
+    def write(self, line: str, /) -> object: ...
+
+
+class LineFile:
+    """A new text file that ends with a whole line at every moment: what does not fit on a full disk is taken out again.
+
+    Each line is handed to the system at once: it outlives this process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """
+        Raises:
+            OSError: the file exists, or cannot be made.
+        """
+        self.path = path
+        self._file = path.open("xb", buffering=0)  # a buffer would try again at the end
+        self._num_bytes = 0
+
+    def __enter__(self) -> "LineFile":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+
+    def write(self, line: str, /) -> None:
+        """Append a line with its end.
+
+        Raises:
+            InputError: the disk is full, or gone.
+        """
+        data = line.encode("utf-8", "backslashreplace")
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) or 0 :]
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(self._num_bytes)
+                self._file.seek(self._num_bytes)
+            what = f"cannot be written any further ({error.strerror}); it ends with its last whole line"
+            raise InputError(f"{self.path}: {what}. Free space, or choose another place.") from error
+        self._num_bytes += len(data)
+
+
 class LineWriter:
-    """Writes lines of one kind into a text file, which for CSV was opened with newline="".
+    """Writes lines of one kind, each in one call.
 
     In CSV the first row names the columns, None is an empty cell, and lists are compact JSON within their cell.
     """
 
-    def __init__(
-        self, file: TextIO, format: LogFormat, fields: Sequence[str] | None = None, *, flush: bool = False
-    ) -> None:
+    def __init__(self, file: Lines, format: LogFormat, fields: Sequence[str] | None = None) -> None:
         """
         Args:
             fields: names of the columns, so that CSV has its header before the first line; else the first line's.
-            flush: every line is handed to the system at once: it outlives this process.
         """
-        self._file, self._format, self._flush = file, format, flush
+        self._file, self._format = file, format
         self._csv = csv.writer(file, lineterminator="\n")
         self._fields: tuple[str, ...] | None = None
         if fields is not None:
             self._begin(tuple(fields))
-
-    @property
-    def name(self) -> str:
-        """The file's."""
-        return str(self._file.name)
 
     def add(self, line: dict[str, Any]) -> None:
         """Append a line.
 
         Raises:
             ValueError: other fields than the lines before, or NaN or infinity.
+            InputError: as `LineFile.write`, where lines go to one.
         """
         if self._fields is None:
             self._begin(tuple(line))
@@ -65,15 +107,11 @@ class LineWriter:
             self._file.write(json.dumps(line, allow_nan=False) + "\n")
         else:
             self._csv.writerow([_cell(line[field]) for field in self._fields])
-        if self._flush:
-            self._file.flush()
 
     def _begin(self, fields: tuple[str, ...]) -> None:
         self._fields = fields
         if self._format == "csv":
             self._csv.writerow(fields)
-            if self._flush:
-                self._file.flush()
 
 
 def _cell(value: Any) -> Any:

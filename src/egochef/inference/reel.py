@@ -19,6 +19,7 @@ from egochef.errors import InputError
 from egochef.inference.prediction import Prediction
 from egochef.inference.render import clock, nearest, overlay_of
 from egochef.inference.segments import join_runs
+from egochef.texts import escaped
 from egochef.video.cards import FAINT, draw_card, fit, mosaic
 from egochef.video.decode import decode_at, iter_at, probe
 from egochef.video.encode import EncodeSpec, write_video
@@ -156,7 +157,7 @@ def make_reel(items: Sequence[ReelItem], out: Path, spec: ReelSpec | None = None
     )
     with (
         write_video(out, rate=Fraction(spec.fps), spec=EncodeSpec(crf=20)) as writer,
-        tqdm(total=total, desc=out.name, unit="frame", disable=None, leave=False) as bar,
+        tqdm(total=total, desc=escaped(out.name), unit="frame", disable=None, leave=False) as bar,
     ):
         last: np.ndarray = np.zeros((spec.height_px, spec.width_px, 3), np.uint8)
         for shot in _shots(items, spec):

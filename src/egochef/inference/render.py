@@ -17,6 +17,7 @@ from egochef.errors import InputError
 from egochef.inference.prediction import Prediction
 from egochef.inference.segments import Run, join_runs
 from egochef.runtime import num_cpus
+from egochef.texts import escaped
 from egochef.video.decode import iter_frames, probe
 from egochef.video.encode import TICKS_PER_S, EncodeSpec, write_video
 from egochef.video.overlay import Overlay, StripPart, at_least, draw_overlay
@@ -154,7 +155,7 @@ def render_video(
     total_s = round(timeline.end_s, 1)
     with (
         write_video(out, spec=spec) as writer,
-        tqdm(total=total_s, desc=f"render {path.name}", unit="s", disable=None, leave=False) as bar,
+        tqdm(total=total_s, desc=f"render {escaped(path.name)}", unit="s", disable=None, leave=False) as bar,
     ):
         last_tick = -1
         for time_s, frame in iter_frames(path, num_threads=num_cpus()):

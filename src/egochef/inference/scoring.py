@@ -92,7 +92,13 @@ def read_batches(
     """
     plan = split_evenly(keys, max(1, ENCODE_FRAMES[engine.device.type] // engine.clip.num_frames))
     workers = default_workers(engine.device, len(plan)) if num_workers is None else num_workers
-    loader = make_loader(dataset, Batches(plan), num_workers=workers, pin_memory=engine.device.type == "cuda")
+    loader = make_loader(
+        dataset,
+        Batches(plan),
+        num_workers=workers,
+        pin_memory=engine.device.type == "cuda",
+        fewer_will_do=num_workers is None,
+    )
     with tqdm(total=len(keys), desc=title, unit="clip", disable=None, leave=False) as bar, closing(loader):
         for batch in loader:
             yield batch

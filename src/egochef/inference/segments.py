@@ -13,6 +13,7 @@ from egochef.data.annotations import timestamp
 from egochef.errors import InputError
 from egochef.inference.prediction import Prediction
 from egochef.taxonomy import Taxonomy
+from egochef.texts import id_fault
 
 COLUMNS = (
     "narration_id",
@@ -109,10 +110,12 @@ def check_ids(videos: Sequence[Path]) -> None:
     """Whether segments of all these videos can stand in one file.
 
     Raises:
-        InputError: two of them have the same name.
+        InputError: two of them have the same name, or one has a name that is no id.
     """
     seen: dict[str, Path] = {}
     for path in videos:
+        if fault := id_fault(ek100_ids(path)[1]):
+            raise InputError(f"{path}: its name {fault}, so its segments can have no id. Rename it.")
         other = seen.setdefault(ek100_ids(path)[1], path)
         if other != path:
             raise InputError(f"{path} and {other}: two videos of one name. Rename one, or do them one at a time.")

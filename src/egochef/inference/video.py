@@ -23,6 +23,7 @@ from egochef.inference.prediction import Prediction, as_line
 from egochef.inference.rolling import WINDOWS_S, RollingRecogniser, window_times
 from egochef.inference.segments import RunJoiner, SegmentWriter, check_ids
 from egochef.inference.smoothing import Smoother, Smoothing
+from egochef.texts import escaped
 from egochef.video.decode import VideoError, decode_at, iter_frames, probe
 
 HOP_S = 0.5
@@ -169,7 +170,7 @@ def predict_videos(
             predictions = recognise_video(engine, path, windows_s=windows_s, hop_s=hop_s, smoothing=smoothing)
             is_whole = True
             try:
-                with tqdm(total=total_s, desc=path.name, unit="s", disable=None, leave=False) as bar:
+                with tqdm(total=total_s, desc=escaped(path.name), unit="s", disable=None, leave=False) as bar:
                     for prediction in predictions:
                         line = as_line(prediction, video=str(path))
                         if lines:
@@ -198,5 +199,8 @@ def predict_videos(
 @contextmanager
 def _text_file(path: Path) -> Iterator[TextIO]:
     """A text file that appears under its name when the block ends without an error."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with (
+        atomic_path(path) as temporary,  # names of files may be more than UTF-8 can say
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         yield file

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from egochef.errors import InputError
-from egochef.inference.log import LineWriter, log_format
+from egochef.inference.log import LineFile, LineWriter, log_format
 from egochef.live.recording import Recording
 
 log = logging.getLogger(__name__)
@@ -96,10 +96,7 @@ class Outputs:
             InputError: the log's disk is full, or gone.
         """
         if self._lines is not None:
-            try:
-                self._lines.add(line)
-            except OSError as error:
-                raise InputError(f"{self._lines.name}: cannot be written any further ({error.strerror}).") from error
+            self._lines.add(line)
 
 
 @contextmanager
@@ -112,7 +109,7 @@ def open_log(path: Path) -> Iterator[LineWriter]:
     kind = log_format(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("x", encoding="utf-8", newline="")
+        file = LineFile(path)
     except FileExistsError as error:
         if path.exists():
             raise InputError(f"{path}: exists already and is kept. Choose another name for the log.") from None
@@ -121,7 +118,7 @@ def open_log(path: Path) -> Iterator[LineWriter]:
         raise InputError(f"{path}: cannot be written ({error.strerror}). Choose another place.") from error
     try:
         with file:
-            yield LineWriter(file, kind, flush=True)
+            yield LineWriter(file, kind)
     finally:
         if path.exists() and path.stat().st_size == 0:
             path.unlink()

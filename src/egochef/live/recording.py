@@ -122,8 +122,9 @@ class Recording:
             kept = _cut_to_whole_fragments(self.path)
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             end = "What was written until then plays" if kept else "Nothing was written"
+            todo = " Free space, or choose another place." if isinstance(error, OSError) else ""
             with self._changed:
-                self.fault = f"{self.path}: the recording has stopped ({reason}). {end}."
+                self.fault = f"{self.path}: the recording has stopped ({reason}). {end}.{todo}"
                 self.num_dropped += len(self._queue)
                 self._queue.clear()
                 self._changed.notify_all()

@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from egochef.errors import InputError
-from egochef.live.streams import PROTOCOLS, Grab, SourceError, read_fifo, read_url, redacted
+from egochef.live.streams import PROTOCOLS, Grab, SourceError, read_fifo, read_url
+from egochef.texts import escaped, redacted
 from egochef.video.decode import MAX_PIXELS, iter_frames, probe
 
 __all__ = ["Grab", "Source", "SourceError", "list_cameras", "open_source"]
@@ -39,7 +40,7 @@ class Source:
     """Where pictures come from, not yet read."""
 
     name: str
-    """for messages: as given, without passwords"""
+    """for messages, titles and reports: as given, without passwords, control characters written out"""
     kind: Kind
     read: Callable[[threading.Event], Generator[Grab]]
     """one connection, or one pass over a file; ends soon after the event is set, unless its read hangs"""
@@ -99,18 +100,18 @@ def _find(where: str, size: tuple[int, int] | None, fps: float, fast: bool, loop
         if where.partition("://")[0].lower() not in PROTOCOLS:
             schemes = " ".join(f"{scheme}://" for scheme in PROTOCOLS)
             raise InputError(f"{redacted(where)}: this kind of address is not read, expected one of {schemes}")
-        return Source(redacted(where), "stream", partial(read_url, where), hang_s=6.0)
+        return Source(escaped(redacted(where)), "stream", partial(read_url, where), hang_s=6.0)
     path = Path(where)
     if not where or not path.exists():
         expected = "expected a camera's number, a video file, a folder of pictures, a fifo or an address like rtsp://"
-        raise InputError(f"{where or 'no name'}: no such file, {expected}. Cameras found: {list_cameras()}.")
+        raise InputError(f"{redacted(where) or 'no name'}: no such file, {expected}. Cameras found: {list_cameras()}.")
     if path.is_dir():
         return _pictures_source(path, fps, fast, loop)
     if path.is_fifo():
-        return Source(str(path), "fifo", partial(read_fifo, path))
+        return Source(escaped(str(path)), "fifo", partial(read_fifo, path))
     if device := re.fullmatch("/dev/video([0-9]+)", str(path.resolve())):  # a name in /dev/v4l points there too
         return _camera_source(int(device[1]), size)
-    return Source(str(path), "file", partial(_read_file, path), fast, loop, duration_s=probe(path).duration_s)
+    return Source(escaped(str(path)), "file", partial(_read_file, path), fast, loop, duration_s=probe(path).duration_s)
 
 
 def _read_file(path: Path, stopped: threading.Event) -> Generator[Grab]:
@@ -131,7 +132,7 @@ def _pictures_source(folder: Path, fps: float, fast: bool, loop: bool) -> Source
         raise InputError(f"{folder}: no picture in it, expected files named {' '.join(PICTURES)}. Name another folder.")
     _read_picture(paths[0])
     read = partial(_read_pictures, paths, fps)
-    return Source(str(folder), "pictures", read, fast, loop, duration_s=len(paths) / fps)
+    return Source(escaped(str(folder)), "pictures", read, fast, loop, duration_s=len(paths) / fps)
 
 
 def _natural(path: Path) -> list[tuple[str, int]]:

@@ -11,7 +11,6 @@ own clock and throws away packets undecoded until reading has to wait again.
 import errno
 import logging
 import os
-import re
 import select
 import threading
 import time
@@ -30,6 +29,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from egochef.errors import InputError
+from egochef.texts import redacted
 from egochef.video.decode import MAX_PIXELS
 from egochef.video.source import backstop_pixels
 
@@ -81,18 +81,6 @@ class SourceError(InputError):
         super().__init__(f"{name}: {what}. {todo}")
         self.what = what
         """what is wrong, without the name and what to do"""
-
-
-def redacted(url: str) -> str:
-    """An address without user name, password and query, which may hold them too; rather too little of it than too much.
-
-    >>> redacted("rtsp://cook:secret@10.0.0.7/stream?token=5")
-    'rtsp://***@10.0.0.7/stream?***'
-    """
-    scheme, _, rest = url.partition("://")
-    _, at, rest = rest.rpartition("@")  # a password may hold "/", "?" and "@"
-    place = re.split(r"[?#]", rest, maxsplit=1)
-    return f"{scheme}://{'***@' if at else ''}{place[0]}{'?***' if len(place) > 1 else ''}"
 
 
 def read_url(url: str, stopped: threading.Event) -> Generator[Grab]:

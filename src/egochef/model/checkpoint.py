@@ -23,6 +23,7 @@ from egochef.files import atomic_path
 from egochef.model.recogniser import ModelConfig, Recogniser
 from egochef.records import check_bounds, from_dict, parse_json, shown, to_dict
 from egochef.taxonomy import Taxonomy
+from egochef.texts import control_in, quoted
 
 FORMAT = 2
 CHECKSUM = "crc32"
@@ -227,6 +228,8 @@ def header_in(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
     header = parse_json(metadata["egochef"])
     if not isinstance(header, dict):
         raise InputError(f"{path}: damaged header. Take another copy of the file.")
+    if (text := control_in(header)) is not None:
+        raise InputError(f"{path}: its header holds control characters: {quoted(text)}. Take another copy of the file.")
     return header
 
 

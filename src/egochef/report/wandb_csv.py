@@ -21,6 +21,7 @@ import numpy as np
 
 from egochef.errors import InputError
 from egochef.report.series import EPOCH, RUNTIME, STEP, TIME, Curves, Series
+from egochef.texts import escaped
 
 AXES = {
     "_step": STEP,
@@ -78,7 +79,7 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
-            header = [column.strip() for column in next(reader, [])]
+            header = [escaped(column.strip()) for column in next(reader, [])]
             for cells in reader:
                 if cells and len(cells) != len(header):
                     raise InputError(f"{path}, row {reader.line_num}: {len(cells)} values, expected {len(header)}")

@@ -30,6 +30,7 @@ from egochef.model.checkpoint import BEST
 from egochef.model.recogniser import ModelConfig
 from egochef.records import from_dict, parse_json, read_json, to_flat_dict
 from egochef.runtime import describe_machine
+from egochef.texts import without_secrets
 from egochef.training.config import TrainConfig, load_config
 from egochef.training.runfiles import LOG, SESSIONS, read_log
 
@@ -114,7 +115,7 @@ def describe_start(
             "cuda": torch.version.cuda,
         },
         "git_commit": git_commit(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *without_secrets(sys.argv[1:])]),
         "data": None if data is None else str(data),
         "num_segments": None if num_segments is None else dict(num_segments),
         "resumed_step": resumed_step,

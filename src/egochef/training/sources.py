@@ -154,7 +154,13 @@ class VideoSource:
         workers = config.num_workers
         if workers is None:
             workers = default_workers(device, math.ceil(len(dataset) / config.batch_size) * 4)
-        self.loader = make_loader(dataset, self.batches, num_workers=workers, pin_memory=device.type == "cuda")
+        self.loader = make_loader(
+            dataset,
+            self.batches,
+            num_workers=workers,
+            pin_memory=device.type == "cuda",
+            fewer_will_do=config.num_workers is None,
+        )
 
     def epoch(self, epoch: int, first_step: int, micro_batch: int) -> Generator[MicroBatch]:
         """The epoch's micro-batches from a step on.

@@ -12,6 +12,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from egochef.errors import FrameError
+from egochef.texts import redacted
 
 # Only files that hold their own data: no playlists (hls, dash, concat), no devices, no numbered pictures.
 _FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,gif,mjpeg,h264,hevc,ivf,obu,yuv4mpegpipe"
@@ -101,7 +102,7 @@ def _check_file(path: Path) -> None:
     if path.is_dir():
         raise VideoError(f"{path}: is a folder, expected a video file. Name a file in it.")
     if not path.exists():
-        raise VideoError(f"{path}: no such file, expected a video on this machine. Check the path.")
+        raise VideoError(f"{redacted(str(path))}: no such file, expected a video on this machine. Check the path.")
     if not path.is_file():
         raise VideoError(f"{path}: is a device or a pipe, expected a video file. Save the video to a file first.")
     if path.stat().st_size == 0:

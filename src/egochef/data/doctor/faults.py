@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from egochef.texts import escaped
+
 ERROR, WARNING = "error", "warning"
 
 
@@ -23,7 +25,7 @@ class Fault:
 
     def __post_init__(self) -> None:
         for name in ("where", "message", "todo"):
-            object.__setattr__(self, name, _printable(getattr(self, name)))
+            object.__setattr__(self, name, escaped(getattr(self, name)))
 
 
 def error(kind: str, where: object, message: str, todo: str) -> Fault:
@@ -43,8 +45,3 @@ def some(names: Sequence[str], most: int = 5) -> str:
 def number(count: int, name: str) -> str:
     """`1 row`, `2 rows`."""
     return f"{count:,} {name}" + ("" if count == 1 else "s")
-
-
-def _printable(text: str) -> str:
-    """Without control characters, which could drive a terminal, and without what UTF-8 cannot say."""
-    return "".join(character if character.isprintable() else "?" for character in text)

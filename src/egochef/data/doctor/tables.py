@@ -22,11 +22,13 @@ from egochef.data.annotations import (
     _class_id,
     _parse_segment,
     _seconds,
+    in_two_splits,
     read_participants,
 )
 from egochef.data.doctor.faults import Fault, error, number, some, warning
 from egochef.errors import InputError
 from egochef.taxonomy import ACTION_BASE, Taxonomy
+from egochef.texts import has_controls, id_fault, name_fault, quoted
 
 OFFICIAL = "the official epic-kitchens-100-annotations repository"
 REFETCH = f"Fetch it again from {OFFICIAL}."
@@ -211,6 +213,12 @@ def _sound_rows(table: Table, num_classes: dict[str, int | None], labelled: bool
     limits = {kind: num or ACTION_BASE for kind, num in num_classes.items()}
     taxonomy = Taxonomy(("",) * limits["verb"], ("",) * min(limits["noun"], ACTION_BASE))
     columns = _TIME_COLUMNS + (_LABEL_COLUMNS if labelled else ())
+    odd = [row for row, values in table.rows if labelled and has_controls(values["narration"])]
+    if odd:
+        what = f"{number(len(odd), 'narration')} hold control characters, the first in row {odd[0]}"
+        faults.append(
+            warning("row-narration", table.name, what, "Nothing: they are read written out, as \\n. Or mend them.")
+        )
     seen: dict[str, int] = {}
     for row, values in table.rows:
         where = f"{table.name}, row {row}"
@@ -257,16 +265,17 @@ def _row_faults(values: Values, num_classes: dict[str, int]) -> Iterator[tuple[s
 
 
 def _ids_in_two_splits(rows: dict[str, list[Row]]) -> Iterator[Fault]:
-    first: dict[str, Row] = {}
+    where = {split: {row.segment.narration_id: row.where for row in split_rows} for split, split_rows in rows.items()}
+    again = set()
+    for narration_id, split, earlier in in_two_splits(where):
+        again.add((split, narration_id))
+        what = f"narration_id {narration_id!r} stands in {where[earlier][narration_id]} too"
+        yield error("id-in-two-splits", where[split][narration_id], what, f"A segment belongs to one split. {BY_HAND}")
     splits: defaultdict[str, set[str]] = defaultdict(set)
     for split, split_rows in rows.items():
         for row in split_rows:
-            earlier = first.setdefault(row.segment.narration_id, row)
-            if earlier is row:
+            if (split, row.segment.narration_id) not in again:
                 splits[row.segment.video_id].add(split)
-                continue
-            what = f"narration_id {row.segment.narration_id!r} stands in {earlier.where} too"
-            yield error("id-in-two-splits", row.where, what, f"A segment belongs to one split. {BY_HAND}")
     for video, its in splits.items():
         if len(its) > 1:
             what = f"is in the splits {' and '.join(its_name for its_name in SPLIT_FILES if its_name in its)}"
@@ -332,7 +341,10 @@ def _read_classes(path: Path, faults: list[Fault]) -> _Classes | None:
     names = [values["key"] for _, values in table.rows]
     seen: set[str] = set()
     for (row, _), name in zip(table.rows, names, strict=True):
-        if not name or name in seen:
+        if fault := name_fault(name):
+            what = f"key {quoted(name)} {fault}"
+            faults.append(error("class-names", f"{path.name}, row {row}", what, "Give the class a plain name."))
+        elif not name or name in seen:
             what = f"key is {name!r}, expected a name that no other row has"
             faults.append(error("class-names", f"{path.name}, row {row}", what, REFETCH))
         seen.add(name)
@@ -392,6 +404,8 @@ def _check_unseen(path: Path, split: str, rows: dict[str, list[Row]]) -> Iterato
         participant, where = values["participant_id"], f"{path.name}, row {row}"
         if not participant:
             yield error("list-value", where, "participant_id is blank", REFETCH)
+        elif fault := id_fault(participant):
+            yield error("list-value", where, f"participant_id {quoted(participant)} {fault}", REFETCH)
         elif participant in trained:
             what = f"{participant} is called unseen, but has segments in train"
             yield error("unseen-in-train", where, what, REFETCH)
