@@ -14,7 +14,7 @@ from egochef.deploy import backends
 from egochef.deploy.backends import load_engine, onnx_pair
 from egochef.deploy.onnx_files import write_onnx
 from egochef.deploy.source import open_source
-from egochef.engines.exported import pair_paths
+from egochef.engines.exported import pair_paths, report_of
 from egochef.engines.onnx_engine import RUNTIMES, OnnxEngine
 from egochef.errors import InputError
 from egochef.video.decode import decode_at
@@ -109,7 +109,7 @@ def test_two_starts_at_once_share_what_was_there_first(checkpoint, tmp_path, mon
     assert others == [pair]
     assert OnnxEngine(*pair).taxonomy.verbs
     left = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert sorted(left) == sorted(pair)
+    assert sorted(left) == sorted([*pair, report_of(pair[0])])
 
 
 def test_backends_agree_and_are_written_once(checkpoint, monkeypatch):

@@ -1,6 +1,8 @@
 """The model card tells what the run's files have, in YAML and Markdown that others can read."""
 
+import dataclasses
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -9,10 +11,15 @@ import sys
 import pytest
 import torch
 from conftest import need
+from tiny_runs import TINY
 
-from egochef.errors import InputError
+from egochef.errors import InputError, Stopped
+from egochef.files import write_json
 from egochef.model.checkpoint import load_checkpoint, read_tensors, write_tensors
+from egochef.records import to_dict
 from egochef.training.card import best_evaluation, describe_start, git_commit, read_header, read_sessions, write_card
+from egochef.training.config import load_config
+from egochef.training.loop import train
 from egochef.training.runfiles import read_log
 
 
@@ -36,11 +43,20 @@ def start_of(**changes):
     return describe_start(device=torch.device("cpu"), num_ranks=1, precision="fp32", resumed_step=0) | changes
 
 
-def as_ek100(run, **changes):
-    """Let the best checkpoint's header have no drawn kitchen's classes, and other fields."""
+def change_header(run, **changes):
+    """Let the best checkpoint's header have other fields."""
     path = run / "checkpoints" / "best.safetensors"
     tensors, header = read_tensors(path)
-    write_tensors(path, tensors, header | {"verbs": [f"verb {n}" for n in range(97)]} | changes)
+    write_tensors(path, tensors, header | changes)
+
+
+def change_config(run, **changes):
+    config = json.loads((run / "config.json").read_text())
+    write_json(run / "config.json", config | changes)
+
+
+def put_session(run, **changes):
+    (run / "sessions.jsonl").write_text(json.dumps(start_of(**changes)) + "\n")
 
 
 def test_the_header_is_read_without_the_weights(run):
@@ -60,10 +76,14 @@ def test_the_header_is_read_without_the_weights(run):
 def test_the_card_of_a_toy_run(run, toy_root):
     with (run / "sessions.jsonl").open("w") as file:
         first = start_of(host="one", git_commit="abc-dirty", data=str(toy_root), num_segments={"train": 8})
+        first["dataset"] = "ToyKitchen"
         file.write(json.dumps(first) + "\n")
         file.write(json.dumps(start_of(host="two", git_commit="abc", num_ranks=2)) + "\n{cut off")
     path = write_card(run)
     assert path == run / "MODEL_CARD.md"
+    assert "model-index" not in front_matter(path), "a part of validation was scored: no score of the dataset"
+    change_config(run, max_validation_segments=None)
+    write_card(run)
     head, text = front_matter(path), path.read_text()
     best = best_evaluation(read_log(run))
     _, about = load_checkpoint(run)
@@ -81,6 +101,7 @@ def test_the_card_of_a_toy_run(run, toy_root):
         f"{read_header(run / 'checkpoints' / 'best.safetensors').num_parameters:,} parameters",
         "2 RGB frames",
         "centre crop of 64 x 64",
+        "- Dataset: ToyKitchen",
         "- Trained on the splits: train",
         f"- Read from: `{toy_root}`",
         "- Segments: train 8",
@@ -92,7 +113,7 @@ def test_the_card_of_a_toy_run(run, toy_root):
         f"torch {torch.__version__}",
         "- Steps skipped because their numbers were not finite: 0",
         "- Training samples that could not be read: none",
-        "ToyKitchen, which is drawn by a program",
+        "ToyKitchen is drawn by a program",
         "    clip.num_frames = 2",
         "    lr = 0.001",
     ):
@@ -101,12 +122,55 @@ def test_the_card_of_a_toy_run(run, toy_root):
 
 
 def test_the_card_of_an_ek100_run(run):
-    as_ek100(run, train_on=["train", "validation"], scores={})
+    put_session(run, dataset="EPIC-KITCHENS-100")
+    change_config(run, max_validation_segments=None)
+    change_header(run, datasets=["EPIC-KITCHENS-100"])
+    head = front_matter(write_card(run))
+    assert head["model-index"][0]["results"][0]["dataset"]["name"] == "EPIC-KITCHENS-100"
+    change_header(run, train_on=["train", "validation"])
     head, text = front_matter(write_card(run)), (run / "MODEL_CARD.md").read_text()
     assert head["license"] == "cc-by-nc-4.0" and "epic-kitchens-100" in head["tags"] and "model-index" not in head
     assert "for non-commercial research" in text.replace("\n", " ")
-    assert "None: the validation split was trained on" in text
-    assert "- Trained on the splits: train, validation" in text
+    assert "None: the validation split was trained on, and scores on it would be of labels that the model" in text
+    assert "- Dataset: EPIC-KITCHENS-100\n- Trained on the splits: train, validation" in text
+
+
+def test_the_card_of_other_data_names_no_dataset_and_no_licence(run):
+    change_config(run, max_validation_segments=None)
+    put_session(run)
+    change_header(run, datasets=[])
+    head, text = front_matter(write_card(run)), (run / "MODEL_CARD.md").read_text()
+    assert not {"license", "model-index"} & set(head) and head["tags"] == ["action-recognition", "egocentric-video"]
+    assert "EPIC" not in text and "Toy" not in text and "- Dataset: not known\n" in text
+    assert "--data DATA" in text and "does not know this dataset" in text and "| all, top-1 |" in text
+    change_header(run, datasets=["EPIC-KITCHENS-100"], initial_weights="ek100.safetensors")
+    head, text = front_matter(write_card(run)), (run / "MODEL_CARD.md").read_text()
+    assert head["license"] == "cc-by-nc-4.0" and "model-index" not in head, "what it started from counts"
+    assert "started from have learned from: EPIC-KITCHENS-100" in text and "weights in `ek100.safetensors`" in text
+
+
+def test_a_run_on_other_classes_tells_its_own(toy_root, tmp_path):
+    """In its card and its config.json, which starts a run on other data all the same."""
+    root, run = tmp_path / "kitchen", tmp_path / "run"
+    shutil.copytree(toy_root, root, copy_function=os.link)
+    for kind, number in (("verb", 25), ("noun", 120)):  # the drawn ones are among them
+        path = root / "epic-kitchens-100-annotations" / f"EPIC_100_{kind}_classes.csv"
+        rows = path.read_text().splitlines(keepends=True)
+        path.unlink()
+        path.write_text("".join(rows[: number + 1]))
+    model = dataclasses.replace(TINY.model, joint=True)
+    config = dataclasses.replace(TINY, model=model, frozen_encoder=True, epochs=1, max_train_segments=4)
+    train(config, root, run)
+    kept = load_config(run / "config.json")
+    assert kept == dataclasses.replace(config, model=dataclasses.replace(model, num_verbs=25, num_nouns=120))
+    text = (run / "MODEL_CARD.md").read_text()
+    assert "a verb (25 classes) and a noun (120)" in text and "    model.num_nouns = 120\n" in text
+    assert "EPIC-KITCHENS" not in text and "ToyKitchen" not in text
+    write_json(run / "config.json", to_dict(config))  # as older versions wrote it
+    assert train(config, root, run, resume=True).finished
+    with pytest.raises(Stopped):
+        train(kept, toy_root, tmp_path / "other", on_step=lambda progress: True)
+    assert load_config(tmp_path / "other" / "config.json").model.num_nouns == 300
 
 
 def test_what_was_lost_is_counted_once(run):

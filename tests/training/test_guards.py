@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import sys
 import time
@@ -17,6 +18,7 @@ from tiny_runs import (
     command,
     ends,
     last_state,
+    put_state,
     start,
     start_ranks,
     steps,
@@ -24,8 +26,8 @@ from tiny_runs import (
 
 from egochef.data.annotations import find_videos, open_data_folder, read_split
 from egochef.errors import InputError, Stopped
-from egochef.files import sha256_of, write_json
-from egochef.model.checkpoint import read_tensors, write_tensors
+from egochef.files import write_json
+from egochef.model.checkpoint import read_tensors
 from egochef.records import to_dict
 from egochef.training import loop
 from egochef.training.loop import train
@@ -81,6 +83,30 @@ def test_many_lost_steps_in_a_row_stop_the_run_and_leave_the_best(toy_root, tmp_
     _, header = best_of(tmp_path / "run")
     first = next(line for line in read_log(tmp_path / "run") if line["kind"] == "evaluation")
     assert header["scores"]["all_action_accuracy_at_1"] == first["all_action_accuracy_at_1"]
+
+
+def test_gradients_that_stay_lost_stop_an_fp16_run_too(toy_root, tmp_path, caplog):
+    """Their loss is finite. The scale comes down 16 times at most, and so 20 steps are more than it can need."""
+    clip = dataclasses.replace(TINY.clip, num_frames=1, image_size=32, resize_size=32)
+    config = dataclasses.replace(
+        TINY, clip=clip, precision="fp16", frozen_encoder=True, batch_size=1, max_train_segments=22
+    )
+
+    def lose_gradients(module, inputs):
+        (x,) = inputs
+        if x.requires_grad:
+            x.register_hook(lambda gradient: gradient * float("inf"))
+
+    with (
+        before_forward(torch.nn.Linear, lose_gradients),
+        pytest.raises(InputError, match=r"its gradients were not finite for 20 steps up to step 20; .*diverged.json"),
+    ):
+        train(config, toy_root, tmp_path / "run", on_step=lambda progress: progress.step > 20)
+    lines = steps(tmp_path / "run")
+    assert [line["skipped"] for line in lines] == [1] * 20
+    assert all(line["loss"] is not None and line["grad_norm"] is None for line in lines)
+    assert len(json.loads((tmp_path / "run" / "diverged.json").read_text())["steps"]) == 20
+    assert not any(": skipped, its loss" in said for said in caplog.messages)
 
 
 def test_how_many_were_lost_in_a_row_is_part_of_the_state(toy_root, tmp_path, lost_numbers, monkeypatch):
@@ -301,15 +327,13 @@ def test_unreadable_samples_are_counted_by_video_also_after_going_on(toy_root, t
 # Other runs' states, other settings, other processes
 
 
-def put_state(run, change):
+def change_state(run, change):
     """The run's first state alone, with another header, as if it were another run's."""
     for path in (run / "checkpoints" / "last").glob("step-00000004*"):
         path.unlink()
-    path = state_path(run, "step-00000002-judged")
-    tensors, header = read_tensors(path)
+    tensors, header = read_tensors(state_path(run, "step-00000002-judged"))
     change(header)
-    write_tensors(path, tensors, header)
-    path.with_suffix(".sha256").write_text(f"{sha256_of(path)}  {path.name}\n")
+    put_state(run, "step-00000002-judged", tensors, header)
 
 
 @pytest.mark.parametrize(
@@ -320,13 +344,21 @@ def put_state(run, change):
         (lambda header: header["clip"].update(num_frames=4), "its clip.num_frames is 4, this run's 2"),
         (lambda header: header["verbs"].pop(), r"it has \d+ verb classes, this run \d+"),
         (lambda header: header["nouns"].__setitem__(3, "spoon"), "its noun class 3 is 'spoon', this run's"),
+        (
+            lambda header: header.update(initial_weights="mine.pth"),
+            "started from 'mine.pth', this run's from 'imagenet'",
+        ),
+        (
+            lambda header: header.update(train_on=["train", "validation"]),
+            "it has learned from validation, which this run",
+        ),
         (lambda header: header.update(format=9), "state format 9, this version of EgoChef reads 1"),
     ],
 )
 def test_a_state_of_something_else_names_the_difference(change, message, tiny_run, toy_root, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
-    put_state(run, change)
+    change_state(run, change)
     with pytest.raises(InputError, match=message):
         train(TINY, toy_root, run, resume=True)
 
@@ -346,10 +378,35 @@ def test_changed_settings_are_named_and_need_to_be_accepted(tiny_run, toy_root, 
     assert json.loads((run / "config.json").read_text())["epochs"] == 3
 
 
+def test_other_segments_or_another_teacher_need_to_be_accepted(tiny_run, toy_root, tmp_path):
+    run, root = shutil.copytree(tiny_run, tmp_path / "run"), tmp_path / "kitchen"
+    change_state(run, lambda header: header["data"].update(teacher_sha256="0" * 64))
+    with pytest.raises(InputError, match="other scores of its teacher. Put back the file"):
+        train(TINY, toy_root, run, resume=True)
+    shutil.copytree(toy_root, root, copy_function=os.link)
+    table = root / "epic-kitchens-100-annotations" / "EPIC_100_train.csv"
+    rows = table.read_text().splitlines(keepends=True)
+    table.unlink()
+    table.write_text("".join([*rows[:1], *rows[2:]]))
+    with pytest.raises(InputError, match=r"with other segments.*\(8 to learn from then, 8 now\).*--accept-changes"):
+        train(TINY, root, run, resume=True)
+    with pytest.raises(Stopped, match="after step 3"):
+        train(TINY, root, run, resume=True, accept_changes=True, on_step=lambda progress: True)
+
+
+def test_who_was_learned_from_cannot_be_held_out_from_now_on(tiny_run, toy_root, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    change_state(run, lambda header: None)
+    first = read_split(open_data_folder(toy_root), "train")[0].participant_id
+    config = dataclasses.replace(TINY, held_out=(first,))
+    with pytest.raises(InputError, match=f"it has learned from {first}, whom this run holds out"):
+        train(config, toy_root, run, resume=True, accept_changes=True)
+
+
 def test_another_model_is_not_accepted(tiny_run, toy_root, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
-    put_state(run, lambda header: None)
+    change_state(run, lambda header: None)
     config = dataclasses.replace(TINY, model=dataclasses.replace(TINY.model, hidden_size=16))
     with pytest.raises(InputError, match="its model.hidden_size is 8, this run's 16"):
         train(config, toy_root, run, resume=True, accept_changes=True)

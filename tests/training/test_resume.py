@@ -13,11 +13,29 @@ from itertools import count, cycle
 import pytest
 import torch
 from conftest import need
-from tiny_runs import HEADS, SIX, TINY, assert_same_run, before_forward, command, last_state, log_of, start, steps
+from tiny_runs import (
+    HEADS,
+    SIX,
+    TINY,
+    assert_same_run,
+    before_forward,
+    command,
+    last_state,
+    log_of,
+    put_state,
+    start,
+    steps,
+)
 
 from egochef.errors import InputError, Stopped
+from egochef.files import write_json
+from egochef.model.checkpoint import read_tensors, write_tensors
+from egochef.records import to_dict
+from egochef.training.config import load_config
 from egochef.training.loop import train
+from egochef.training.objective import lr_at
 from egochef.training.runfiles import read_log
+from egochef.training.runs import look_at
 from egochef.training.state import newest_whole, state_path
 
 NUM_KILLS = int(os.environ.get("EGOCHEF_KILLS", "3"))
@@ -105,6 +123,25 @@ def test_features_of_its_own_are_gone_on_with(toy_root, tmp_path):
     assert_same_run(run, straight)
 
 
+@pytest.mark.parametrize(
+    "config", [dataclasses.replace(TINY, frozen_encoder=True), HEADS], ids=["from pictures", "kept features"]
+)
+def test_an_encoder_that_is_not_trained_stays_the_one_that_is_saved(config, tiny_run, toy_root, tmp_path):
+    """Whatever has become of the file that it started from, and of the features."""
+    first, init = tiny_run / "checkpoints" / "best.safetensors", tmp_path / "start.safetensors"
+    shutil.copyfile(first, init)
+    config = dataclasses.replace(config, epochs=1, init=str(init))
+    straight, run = tmp_path / "straight", tmp_path / "run"
+    train(config, toy_root, straight)
+    with pytest.raises(Stopped):
+        train(config, toy_root, run, on_step=stop_after(1))
+    tensors, header = read_tensors(first)
+    write_tensors(init, {name: 2 * tensor for name, tensor in tensors.items()}, header)
+    shutil.rmtree(run / "features", ignore_errors=True)
+    train(config, toy_root, run, resume=True)
+    assert_same_run(run, straight)
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_other_precisions_go_on_the_same_way(precision, toy_root, tmp_path):
     """With fp16 the gradient scaler's state counts too."""
@@ -117,6 +154,63 @@ def test_other_precisions_go_on_the_same_way(precision, toy_root, tmp_path):
         train(config, toy_root, run, on_step=stop_after(1))
     train(config, toy_root, run, resume=True)
     assert_same_run(run, straight)
+
+
+# Other numbers of epochs
+
+
+def epochs_of(run):
+    return look_at(run).state, look_at(run).epochs_done, look_at(run).epochs
+
+
+def never(progress):
+    raise AssertionError(f"a step was taken: {progress}")
+
+
+@pytest.mark.parametrize("done", [2, 1])
+def test_fewer_epochs_than_are_done_end_the_run(done, straight, toy_root, tmp_path, caplog):
+    """Whether it was finished before or not; nothing is trained, and its files say how it ended."""
+    caplog.set_level("INFO")
+    run = shutil.copytree(straight, tmp_path / "run")
+    (run / "MODEL_CARD.md").unlink()
+    if done == 1:
+        for path in (run / "checkpoints" / "last").glob("step-00000006*"):
+            path.unlink()
+        config = dataclasses.replace(SIX, epochs=1, lr=2e-3)
+    else:
+        config = dataclasses.replace(SIX, epochs=1, train_on=("train", "validation"))
+    progress = train(config, toy_root, run, resume=True, accept_changes=True, on_step=never)
+    assert progress.finished and progress.epoch == done
+    assert sum(f"it has done {done} epochs, 1 were asked for. Nothing was trained" in said for said in caplog.messages)
+    assert load_config(run / "config.json") == dataclasses.replace(SIX, epochs=1), "the rest is what it trained by"
+    assert (run / "MODEL_CARD.md").is_file() and epochs_of(run) == ("finished", 2, 1)
+
+
+def test_more_epochs_than_a_finished_run_did_are_trained(straight, toy_root, tmp_path):
+    run, more = shutil.copytree(straight, tmp_path / "run"), dataclasses.replace(SIX, epochs=3)
+    with pytest.raises(Stopped, match="after step 7, in epoch 3"):
+        train(more, toy_root, run, resume=True, accept_changes=True, on_step=stop_after(7))
+    assert epochs_of(run) == ("stopped", 2, 3) and not (run / "MODEL_CARD.md").exists()
+    progress = train(more, toy_root, run, resume=True)
+    assert progress.finished and (progress.epoch, progress.step) == (3, 9)
+    assert log_of(run)[: len(log_of(straight))] == log_of(straight)
+    rates = [line["lr"] for line in steps(run)][6:]
+    assert rates == [lr_at(2 + n / 3, lr=more.lr, warmup_epochs=more.warmup_epochs, epochs=3) for n in (1, 2, 3)]
+    assert epochs_of(run) == ("finished", 3, 3) and "- 3 epochs of at most 3" in (run / "MODEL_CARD.md").read_text()
+
+
+def test_more_patience_goes_on_with_a_run_that_had_lost_it(straight, toy_root, tmp_path, caplog):
+    caplog.set_level("INFO")
+    run, config = shutil.copytree(straight, tmp_path / "run"), dataclasses.replace(SIX, epochs=9, patience=1)
+    write_json(run / "config.json", to_dict(config))
+    tensors, header = last_state(run)
+    header["progress"] |= {"best_epoch": 1, "best_score": 99.0}
+    put_state(run, LAST_STATE, tensors, header)
+    assert train(config, toy_root, run, resume=True, on_step=never).finished
+    assert any("no better score in 1 epochs, after 1 it was to stop" in said for said in caplog.messages)
+    with pytest.raises(Stopped, match="after step 7, in epoch 3"):
+        more = dataclasses.replace(config, patience=2)
+        train(more, toy_root, run, resume=True, accept_changes=True, on_step=stop_after(7))
 
 
 # Stopped and killed from outside

@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from tiny_runs import TINY, command, ends, start
+from tiny_runs import TINY, command, ends, put_state, start
 
 from egochef.cli.main import main
 from egochef.errors import InputError
@@ -63,7 +63,7 @@ def test_states(tiny_run, tmp_path, capsys):
         run = shutil.copytree(tiny_run, tmp_path / "deep" / name)
         path = state_path(run, newest_whole(run))
         tensors, header = read_tensors(path)
-        header["progress"]["finished"] = False
+        header["progress"] |= {"epoch": 1, "finished": False}
         write_tensors(path, tensors, header)
         if name == "older layout":
             path.with_suffix(".sha256").unlink()
@@ -87,6 +87,18 @@ def test_states(tiny_run, tmp_path, capsys):
         "empty": "empty",
     }
     assert look_at(tmp_path / "deep" / "running").state == "stopped"
+
+
+def test_the_newest_state_counts_whatever_the_names_say(tiny_run, tmp_path):
+    """Several ranks save before the evaluation too, under a name that sorts behind; and steps can have many digits."""
+    for steps in (4, 100_000_000):
+        run = shutil.copytree(tiny_run, tmp_path / str(steps))
+        tensors, header = read_tensors(state_path(run, newest_whole(run)))
+        put_state(run, f"step-{steps:08d}-judged", tensors, header)
+        header["progress"] |= {"epoch": 1, "epoch_step": 2, "finished": False}
+        put_state(run, "step-00000004" if steps == 4 else "step-99999999", tensors, header)
+        assert newest_whole(run) == f"step-{steps:08d}-judged"
+        assert look_at(run).state == "finished"
 
 
 def damage_log(run):

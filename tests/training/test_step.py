@@ -143,7 +143,7 @@ def test_an_encoder_with_the_compilers_own_kernels_is_the_same_step():
 
 
 def test_an_fp16_scale_that_is_too_large_mends_itself():
-    """Gradients overflow, the loss does not: such steps are skipped, halve the scale, and do not count as lost.
+    """Gradients overflow, the loss does not: such steps are skipped and halve the scale.
 
     The loss's gradients by some logit are above 0.1, and so overflow whatever has computed them while the scale is
     above 10 times float16's largest number.
@@ -155,7 +155,7 @@ def test_an_fp16_scale_that_is_too_large_mends_itself():
     before = {name: tensor.clone() for name, tensor in it.engine.recogniser.state_dict().items()}
     for step in range(1, 30):
         result = it.take_step(micro_batches(config, num_clips=1, size=1), step, 1e-3, StepTimer(CPU))
-        assert not result.not_finite and math.isfinite(result.loss)
+        assert math.isfinite(result.loss)
         if not result.skipped:
             break
         assert it.scaler.get_scale() == 2.0 ** (24 - step)

@@ -12,8 +12,8 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from egochef.clip import ClipSpec
 from egochef.data.transforms import Augment
-from egochef.files import write_json
-from egochef.model.checkpoint import read_tensors
+from egochef.files import sha256_of, write_json
+from egochef.model.checkpoint import read_tensors, write_tensors
 from egochef.model.recogniser import ModelConfig
 from egochef.records import to_dict
 from egochef.training.config import TrainConfig, with_encoder
@@ -92,6 +92,13 @@ def assert_same_run(a, b):
 
 def best_of(run):
     return read_tensors(run / "checkpoints" / "best.safetensors")
+
+
+def put_state(run, name, tensors, header):
+    """A state under that name, whole as far as its checksum tells."""
+    path = state_path(run, name)
+    write_tensors(path, tensors, header)
+    path.with_suffix(".sha256").write_text(f"{sha256_of(path)}  {path.name}\n")
 
 
 def command(config, data, out, *flags):

@@ -140,7 +140,8 @@ def run(args: argparse.Namespace) -> int:
     if progress.best_score >= 0:
         say(f"best validation action accuracy {progress.best_score:.2f} % in epoch {progress.best_epoch}")
     say(f"{args.out}: {progress.epoch} epochs, {progress.step} steps; best.safetensors and {LAST.name}/ in checkpoints")
-    say(f"next: egochef evaluate --checkpoint {args.out} --data {'EPIC-KITCHENS' if from_features else args.data}")
+    judged = "submit" if "validation" in config.train_on else "evaluate"  # by labels that it has not seen
+    say(f"next: egochef {judged} --checkpoint {args.out} --data {'DATA' if from_features else args.data}")
     return 0
 
 

@@ -1,13 +1,13 @@
 """A checkpoint that is to be written in another form, and what the files say of it."""
 
 import functools
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from egochef.data.known import EK100, TOY
 from egochef.engines.exported import ExportAbout
 from egochef.engines.torch_engine import TorchEngine
 from egochef.errors import InputError
@@ -84,11 +84,10 @@ def check_alone(source: Source) -> None:
 
 
 def licence_of(checkpoint: Checkpoint) -> str:
-    """For people: what may be done with the weights, by whose classes they know."""
-    verbs, nouns = checkpoint.taxonomy.verbs, checkpoint.taxonomy.nouns
-    if any(re.fullmatch(r"verb\d+", name) for name in verbs):  # ToyKitchen's stand-ins for the verbs it cannot draw
-        return TOY_LICENCE
-    return EK100_LICENCE if (len(verbs), len(nouns)) == (97, 300) else OTHER_LICENCE
+    """For people: what may be done with the weights, by what they are known to have learned from."""
+    if EK100 in checkpoint.datasets:
+        return EK100_LICENCE
+    return TOY_LICENCE if checkpoint.datasets == (TOY,) else OTHER_LICENCE
 
 
 class Encoder(nn.Module):

@@ -54,6 +54,8 @@ class Checkpoint:
     """clips a segment that are scored and averaged, unless told otherwise"""
     scores: dict[str, float] = field(default_factory=dict)
     """metrics on the validation split when it was saved"""
+    datasets: tuple[str, ...] = ()
+    """whose labels were seen, by the names of `data.known`; one that is not known there is not among them"""
 
     def __post_init__(self) -> None:
         check_bounds(self, num_views=(1, MAX_VIEWS))
@@ -95,6 +97,7 @@ def save_checkpoint(path: Path, recogniser: Recogniser, about: Checkpoint) -> No
         "held_out": about.held_out,
         "num_views": about.num_views,
         "scores": about.scores,
+        "datasets": about.datasets,
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in recogniser.state_dict().items()}
     write_tensors(path, tensors, header)
@@ -171,7 +174,7 @@ def read_about(path: Path, header: dict[str, Any]) -> Checkpoint:
     if missing:
         raise InputError(f"{path}: damaged header (no {missing[0]}). Train again or take another copy of the file.")
     fields = {name: header[name] for name in needed if name not in ("verbs", "nouns")}
-    fields |= {name: header[name] for name in ("held_out", "num_views") if name in header}  # older ones have neither
+    fields |= {name: header[name] for name in ("held_out", "num_views", "datasets") if name in header}  # older lack some
     fields["taxonomy"] = {"verbs": header["verbs"], "nouns": header["nouns"]}
     return from_dict(Checkpoint, fields, f"{path}: damaged header")
 

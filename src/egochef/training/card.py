@@ -7,7 +7,6 @@ RUN/MODEL_CARD.md, Markdown under the YAML front matter that Hugging Face reads.
 import json
 import os
 import platform
-import re
 import shlex
 import socket
 import subprocess
@@ -24,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 
 import egochef
 from egochef.clip import ClipSpec
+from egochef.data.known import EK100, TOY
 from egochef.errors import InputError
 from egochef.files import write_text
 from egochef.model.checkpoint import BEST
@@ -87,6 +87,7 @@ def describe_start(
     num_ranks: int,
     precision: str,
     resumed_step: int,
+    dataset: str | None = None,
     num_segments: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """What RUN/sessions.jsonl keeps of a start. Nothing in it can fail: what cannot be found out is None.
@@ -94,6 +95,7 @@ def describe_start(
     Args:
         device: of this rank; the others' are taken to be like it.
         precision: that is used, not `auto`.
+        dataset: what the data is, of `data.known`; None: it is not known.
         num_segments: by split, what is trained and judged on.
     """
     machine = describe_machine()
@@ -117,6 +119,7 @@ def describe_start(
         "git_commit": git_commit(),
         "command": shlex.join([Path(sys.argv[0]).name, *without_secrets(sys.argv[1:])]),
         "data": None if data is None else str(data),
+        "dataset": dataset,
         "num_segments": None if num_segments is None else dict(num_segments),
         "resumed_step": resumed_step,
     }
@@ -189,16 +192,16 @@ def write_card(run: Path) -> Path:
     header = read_header(run / BEST)
     lines = list(read_log(run)) if (run / LOG).is_file() else []
     sessions = read_sessions(run)
-    is_toy = any(re.fullmatch(r"verb\d+", name) for name in header.fields.get("verbs", ()))
+    dataset = next((str(session["dataset"]) for session in reversed(sessions) if session.get("dataset")), None)
     parts = (
-        _front_matter(run, header, is_toy),
+        _front_matter(run, config, header, dataset),
         f"# {run.absolute().name}\n",
         _summary(config, header),
         _scores(header, lines),
-        _use(run, header, is_toy),
-        _data(config, header, sessions),
+        _use(run, header, dataset),
+        _data(config, header, sessions, dataset),
         _training(config, lines, sessions),
-        _limits(config, header, is_toy),
+        _limits(config, header),
         _settings(config),
     )
     path = run / CARD
@@ -206,28 +209,40 @@ def write_card(run: Path) -> Path:
     return path
 
 
-def _front_matter(run: Path, header: Header, is_toy: bool) -> str:
-    """YAML. Every value is written as JSON, which YAML contains: no name can break it."""
+def _front_matter(run: Path, config: TrainConfig, header: Header, dataset: str | None) -> str:
+    """YAML. Every value is written as JSON, which YAML contains: no name can break it.
+
+    Scores are given as those of a dataset only where that is known, and all of its validation split was scored.
+    """
     name = run.absolute().name
     rows = ["---"]
-    if not is_toy:
+    if EK100 in _datasets(header):
         rows.append("license: cc-by-nc-4.0")
     rows.append("library_name: egochef")
     rows.append("pipeline_tag: video-classification")
     rows.append("tags:")
-    tags = ["action-recognition", "egocentric-video", "toykitchen" if is_toy else "epic-kitchens-100"]
+    tags = ["action-recognition", "egocentric-video", *(each.lower() for each in _datasets(header))]
     rows += [f"- {json.dumps(tag)}" for tag in tags]
     rows += ["metrics:", "- accuracy"]
-    scores = {key: header.fields["scores"][key] for key in _score_names() if key in header.fields.get("scores", {})}
-    if scores:
+    found = _scores_of(header)
+    scores = {key: found[key] for key in _score_names() if key in found}
+    if scores and dataset and not config.participants and config.max_validation_segments is None:
         rows += ["model-index:", f"- name: {json.dumps(name)}", "  results:", "  - task:"]
-        rows += ["      type: video-classification", "    dataset:"]
-        rows.append(f"      name: {'ToyKitchen' if is_toy else 'EPIC-KITCHENS-100'}")
-        rows += [f"      type: {'toykitchen' if is_toy else 'epic-kitchens-100'}", "      split: validation"]
-        rows.append("    metrics:")
+        rows += ["      type: video-classification", "    dataset:", f"      name: {json.dumps(dataset)}"]
+        rows += [f"      type: {json.dumps(dataset.lower())}", "      split: validation", "    metrics:"]
         for key, value in scores.items():
             rows += ["    - type: accuracy", f"      name: {key}", f"      value: {round(float(value), 2)}"]
     return "\n".join([*rows, "---", ""])
+
+
+def _datasets(header: Header) -> list[str]:
+    """Known ones that the weights have learned from."""
+    return [str(name) for name in header.fields.get("datasets", ())]
+
+
+def _scores_of(header: Header) -> dict[str, Any]:
+    """Those of the validation split; {} where its labels were learned from, maybe by what the run started from."""
+    return {} if "validation" in header.fields.get("train_on", ()) else header.fields.get("scores", {})
 
 
 def _score_names() -> list[str]:
@@ -268,10 +283,13 @@ def _summary(config: TrainConfig, header: Header) -> str:
 
 
 def _scores(header: Header, lines: Sequence[Mapping[str, Any]]) -> str:
-    scores = header.fields.get("scores", {})
+    scores = _scores_of(header)
     rows = ["## Scores\n"]
     if not scores:
-        return "\n".join([*rows, "None: the validation split was trained on, so the last epoch is kept.\n"])
+        why = (
+            "None: the validation split was trained on, and scores on it would be of labels that the model has seen.\n"
+        )
+        return "\n".join([*rows, why])
     best = best_evaluation(lines)
     epoch = f"epoch {best['epoch']}" if best and best[SCORE] == scores.get(SCORE) else "the epoch kept"
     count = f" ({scores['num_segments']:,} segments)" if "num_segments" in scores else ""
@@ -289,10 +307,10 @@ def _scores(header: Header, lines: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(rows)
 
 
-def _use(run: Path, header: Header, is_toy: bool) -> str:
+def _use(run: Path, header: Header, dataset: str | None) -> str:
     clip = from_dict(ClipSpec, header.fields.get("clip", {}), str(BEST))
     name = shlex.quote(str(run))
-    data = "TOY" if is_toy else "EPIC-KITCHENS"
+    data = {TOY: "TOY", EK100: "EPIC-KITCHENS"}.get(dataset or "", "DATA")
     mean, std = (", ".join(f"{x:g}" for x in values) for values in (clip.mean, clip.std))
     return (
         "## How to use it\n\n"
@@ -309,9 +327,11 @@ def _use(run: Path, header: Header, is_toy: bool) -> str:
     )
 
 
-def _data(config: TrainConfig, header: Header, sessions: Sequence[Mapping[str, Any]]) -> str:
+def _data(config: TrainConfig, header: Header, sessions: Sequence[Mapping[str, Any]], dataset: str | None) -> str:
     splits = ", ".join(header.fields.get("train_on", config.train_on))
-    rows = ["## Data\n", f"- Trained on the splits: {splits}"]
+    rows = ["## Data\n", f"- Dataset: {dataset or 'not known'}", f"- Trained on the splits: {splits}"]
+    if others := [name for name in _datasets(header) if name != dataset]:
+        rows.append(f"- The weights that it started from have learned from: {', '.join(others)}")
     paths = list(dict.fromkeys(str(session["data"]) for session in sessions if session.get("data")))
     if paths:
         rows.append(f"- Read from: {', '.join(f'`{path}`' for path in paths)}")
@@ -403,7 +423,7 @@ def _unreadable(lines: Sequence[Mapping[str, Any]]) -> Counter[str]:
     return counts
 
 
-def _limits(config: TrainConfig, header: Header, is_toy: bool) -> str:
+def _limits(config: TrainConfig, header: Header) -> str:
     rows = [
         "## What it is for, and what it is not\n",
         "For research on first-person video: scoring segments whose start and end are known, and trying out what a "
@@ -417,19 +437,27 @@ def _limits(config: TrainConfig, header: Header, is_toy: bool) -> str:
     if "validation" in header.fields.get("train_on", ()):
         rows.append("\nIt has seen the labels of the validation split: scores on that split say nothing.")
     rows.append("\n## Licence\n")
-    if is_toy:
-        rows.append(
-            "Trained on ToyKitchen, which is drawn by a program: no licence comes with the data. Its scores say "
-            "nothing about EPIC-KITCHENS-100."
-        )
-    else:
+    datasets = _datasets(header)
+    if EK100 in datasets:
         rows.append(
             "The annotations and videos of EPIC-KITCHENS-100 are under CC BY-NC 4.0: weights trained on them are for "
-            "non-commercial research, and who passes them on names the dataset. Weights trained on other data in the "
-            "same layout are under that data's terms; then mend the first lines of this card."
+            "non-commercial research, and who passes them on names the dataset."
         )
-    if header.fields.get("initial_weights") == "imagenet":
+    if TOY in datasets:
+        rows.append(
+            "ToyKitchen is drawn by a program: no licence comes with the data. Scores on it say nothing about "
+            "EPIC-KITCHENS-100."
+        )
+    if not datasets:
+        rows.append(
+            "EgoChef does not know this dataset: the weights are under its terms. Name it and its licence in the first "
+            "lines of this card before you pass them on."
+        )
+    start = header.fields.get("initial_weights")
+    if start == "imagenet":
         rows.append("\nThe encoder started from weights trained on ImageNet, which has terms of its own.")
+    elif start not in (None, "none"):
+        rows.append(f"\nThe encoder started from the weights in `{start}`, which may have terms of their own.")
     return "\n".join([*rows, ""])
 
 

@@ -5,6 +5,7 @@ to step is decided alike on all ranks.
 """
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Generator
@@ -28,14 +29,15 @@ from egochef.training.objective import lr_at
 from egochef.training.run import OnStep, Run, begin_run
 from egochef.training.runfiles import DIVERGED
 from egochef.training.sources import MicroBatch
-from egochef.training.state import Progress
+from egochef.training.state import Progress, is_done
 from egochef.training.step import OutOfMemoryError, StepResult, StepTimer
 from egochef.training.trackers import check_trackers
 
 log = logging.getLogger(__name__)
 
 MAX_NOT_FINITE = 20
-"""optimiser steps in a row whose loss is not finite, after which a run stops"""
+"""optimiser steps in a row whose loss or gradients are not finite, after which a run stops; fp16 may begin with 16 such
+steps, until its scale has come down from 65,536 to 1"""
 
 OnEpoch = Callable[[dict[str, Any], dict[str, float]], None]
 """gets an epoch's line of the log and its official metrics (none where nothing is judged)"""
@@ -66,8 +68,8 @@ def train(
         Where the run ended.
 
     Raises:
-        InputError: a fault in the data, the weights or the folder, too many samples that cannot be read, a loss that
-            stays not finite, a rank that was lost, or the run is in use.
+        InputError: a fault in the data, the weights or the folder, too many samples that cannot be read, a loss or
+            gradients that stay not finite, a rank that was lost, or the run is in use.
         Stopped: by a signal or `on_step`; the state is saved.
     """
     check_trackers(config.trackers)
@@ -75,13 +77,27 @@ def train(
         run, progress = begin_run(config, data, out, resume, accept_changes, device, stop, ranks, held)
         with stop.deferred():
             if run is None:
-                log.info("%s: finished already", out)
+                log.info("%s", _why_done(out, progress, config))
             else:
                 run.on_step = on_step
                 progress = _run_to_the_end(run, progress, on_epoch)
             if ranks.is_first and (run or not (out / CARD).is_file()):
                 write_card(out)
         return progress
+
+
+def _why_done(out: Path, progress: Progress, config: TrainConfig) -> str:
+    """Of a run that is asked to go on and has nothing left to train."""
+    if progress.epoch >= config.epochs:
+        why = f"it has done {progress.epoch} epochs, {config.epochs} were asked for"
+    else:
+        why = (
+            f"no better score in {progress.epoch - progress.best_epoch} epochs, after {config.patience} it was to stop"
+        )
+    return (
+        f"{out}: finished already: {why}. Nothing was trained. To train on, ask for more (--epochs, --set patience=) "
+        "with --accept-changes."
+    )
 
 
 def _run_to_the_end(run: Run, progress: Progress, on_epoch: OnEpoch | None) -> Progress:
@@ -154,7 +170,7 @@ def _one_step(run: Run, progress: Progress, micros: Generator[MicroBatch]) -> tu
         progress,
         step=step,
         epoch_step=progress.epoch_step + 1,
-        not_finite=progress.not_finite + 1 if result.not_finite else 0,
+        not_finite=progress.not_finite + 1 if result.skipped else 0,
     )
     asked = bool(run.on_step and run.on_step(progress))
     stopping, num_clips, num_failed = run.ranks.sum(
@@ -176,7 +192,7 @@ def _one_step(run: Run, progress: Progress, micros: Generator[MicroBatch]) -> tu
     if num_failed:
         line["unreadable"] = _by_video(run, result)
     run.write(**line, **times_ms)
-    if result.not_finite:
+    if result.skipped:
         _note_not_finite(run, progress, result)
     if stopping:
         _save_and_stop(run, progress, "on_step" if asked else None)
@@ -220,16 +236,18 @@ def _note_not_finite(run: Run, progress: Progress, result: StepResult) -> None:
     numbers = {"loss": repr(result.loss), "grad_norm": repr(result.grad_norm)}
     run.not_finite.append({"step": progress.step} | numbers | {"narration_ids": of_all})
     del run.not_finite[:-MAX_NOT_FINITE]
-    log.warning(
-        "step %d: skipped, its loss is %s and its gradients' norm %s", progress.step, result.loss, result.grad_norm
-    )
+    if not (run.learner.scaler.is_enabled() and math.isfinite(result.loss)):  # fp16's scale mends itself most times
+        log.warning(
+            "step %d: skipped, its loss is %s and its gradients' norm %s", progress.step, result.loss, result.grad_norm
+        )
     if progress.not_finite < MAX_NOT_FINITE:
         return
     if run.ranks.is_first:
         write_json(run.folder / DIVERGED, {"steps": run.not_finite})
     raise InputError(
-        f"{run.folder}: the loss was not finite for {progress.not_finite} steps up to step {progress.step}; their "
-        f"clips are in {DIVERGED}. Lower --lr or use --precision fp32. The best checkpoint so far is kept."
+        f"{run.folder}: the loss or its gradients were not finite for {progress.not_finite} steps up to step "
+        f"{progress.step}; their clips are in {DIVERGED}. Lower --lr or use --precision fp32. The best checkpoint so "
+        "far is kept."
     )
 
 
@@ -257,14 +275,14 @@ def _end_epoch(run: Run, progress: Progress, on_epoch: OnEpoch | None) -> Progre
         took_ms = round((time.perf_counter() - began) * 1000)
         run.write(kind="evaluation", epoch=epoch, step=progress.step, split="validation", eval_ms=took_ms, **metrics)
     line = _epoch_line(run, epoch, progress.step)
-    progress = replace(progress, epoch=epoch, epoch_step=0, finished=epoch == run.config.epochs)
+    progress = replace(progress, epoch=epoch, epoch_step=0)
     if not run.validation:
-        progress = replace(progress, best_epoch=epoch)
+        progress = replace(progress, best_epoch=epoch, best_score=-1.0)
     elif metrics["all_action_accuracy_at_1"] > progress.best_score:
         progress = replace(progress, best_epoch=epoch, best_score=metrics["all_action_accuracy_at_1"])
     elif epoch - progress.best_epoch >= run.config.patience:
         log.info("no better score for %d epochs: stopping", run.config.patience)
-        progress = replace(progress, finished=True)
+    progress = replace(progress, finished=is_done(progress, run.config))
     if on_epoch and run.ranks.is_first:
         on_epoch(line, metrics)
     if progress.best_epoch == epoch and run.ranks.is_first:

@@ -3,9 +3,11 @@
 In: config, data, the run's folder. Out: a `Run` and its `Progress`, new or as it was saved.
 """
 
+import hashlib
+import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,8 +19,10 @@ import torch
 from egochef.data.annotations import SPLIT_FILES, DataFolder, Segment, open_data_folder, read_split
 from egochef.data.dataset import ClipDataset
 from egochef.data.frames import open_frames
+from egochef.data.known import known_dataset
 from egochef.engines.torch_engine import TorchEngine
 from egochef.errors import InputError
+from egochef.files import sha256_of
 from egochef.inference.features import (
     EVALUATION,
     TRAINING,
@@ -42,12 +46,21 @@ from egochef.scoring.metrics import Truth
 from egochef.scoring.table import ScoreTable
 from egochef.stopping import StopSignals
 from egochef.taxonomy import ACTION_BASE
-from egochef.training.card import describe_start
+from egochef.training.card import CARD, describe_start
 from egochef.training.config import TrainConfig, with_features
 from egochef.training.guide import make_guide, pairs_of
-from egochef.training.runfiles import RunLog, add_session, keep_config, locked, refuse_others, start_run
+from egochef.training.runfiles import RunLog, add_session, keep_config, keep_end, locked, refuse_others, start_run
 from egochef.training.sources import FeatureSource, VideoSource, find_micro_batch, num_steps
-from egochef.training.state import Progress, load_state, newest_whole, read_progress, save_state
+from egochef.training.state import (
+    DataHashes,
+    Progress,
+    is_done,
+    load_state,
+    load_weights,
+    newest_whole,
+    read_progress,
+    save_state,
+)
 from egochef.training.step import Learner
 from egochef.training.trackers import Trackers, open_trackers
 
@@ -74,6 +87,7 @@ class Run:
     config: TrainConfig
     folder: Path
     about: Checkpoint
+    data: DataHashes
     learner: Learner
     judged: TorchEngine
     """runs the weights that are evaluated and kept"""
@@ -90,7 +104,7 @@ class Run:
     """of the last state that was saved"""
     saved_at_s: float = field(default_factory=time.monotonic)
     not_finite: list[dict[str, Any]] = field(default_factory=list)
-    """the last steps that were skipped because their loss was not finite"""
+    """the last steps that were skipped because their loss or gradients were not finite"""
     on_step: OnStep | None = None
     """called after each step"""
 
@@ -123,7 +137,7 @@ class Run:
         """
         if self.log and progress != self.saved:
             self.log.flush()
-            save_state(self.folder, self.learner.parts, progress, self.about, keep=self.config.keep)
+            save_state(self.folder, self.learner.parts, progress, self.about, self.data, keep=self.config.keep)
         self.saved, self.saved_at_s = progress, time.monotonic()
 
     def try_to_save(self, progress: Progress) -> None:
@@ -160,6 +174,7 @@ def begin_run(
     folder = open_data_folder(data, config.participants)
     config, kept, segments, held_out, sources = _open_data(config, folder)
     recogniser = _build_recogniser(config, folder, kept, segments)
+    config = replace(config, model=replace(recogniser.config, action_ids=()))  # the actions are in the checkpoint
     guide = make_guide(config, recogniser.config, segments, device)
     name: str | None = None
     if ranks.is_first:
@@ -168,10 +183,18 @@ def begin_run(
     if ranks.is_first and start_run(out, config, resume=resume, accept_changes=accept_changes):
         name = newest_whole(out, set_aside=True)
     name = ranks.from_first(name)
-    if name is not None and (ended := read_progress(out, name)).finished:
-        return None, ended
+    if name is not None and is_done(ended := read_progress(out, name), config):
+        if ranks.is_first:
+            keep_end(out, config)
+        return None, replace(ended, finished=True)
 
-    about = _about(config, recogniser, folder, kept)
+    dataset = known_dataset(folder)
+    about = _about(config, recogniser, folder, kept, dataset)
+    hashes = _hash_data(config, segments, held_out)
+    if name is not None:  # before the engine folds an encoder that is not trained, or makes features with it
+        about = load_weights(out, recogniser, about, hashes, name, accept_changes=accept_changes)
+        if kept and weights_sha256(recogniser.encoder) != kept.spec.encoder_sha256:
+            raise InputError(f"{data}: features of another encoder than those that the run in {out} was started with")
     engine = _build_engine(config, recogniser, about, device)
     if sources and config.feature_views:
         if ranks.is_first:
@@ -193,16 +216,15 @@ def begin_run(
         judged = TorchEngine(
             learner.ema, config.clip, about.taxonomy, device, engine.dtype, encoder_is_final=config.encoder_is_fixed
         )
-    progress = load_state(out, learner.parts, about, name)
+    progress = load_state(out, learner.parts, name)
     saved = progress if name is not None else None
+    progress = replace(progress, finished=False)  # it may have been, and more epochs are asked for now
     if name is not None:
-        if kept and weights_sha256(recogniser.encoder) != kept.spec.encoder_sha256:
-            raise InputError(f"{data}: features of another encoder than those that the run in {out} was started with")
         log.info("going on after step %d, in epoch %d", progress.step, progress.epoch + 1)
     if not progress.micro_batch or accept_changes:
         micro_batch = ranks.least(find_micro_batch(config, device, engine.dtype, ranks.num_ranks))
         progress = replace(progress, micro_batch=micro_batch)
-    run = Run(config, out, about, learner, judged, source, validation, stop, ranks, saved=saved)
+    run = Run(config, out, about, hashes, learner, judged, source, validation, stop, ranks, saved=saved)
     if ranks.is_first:
         start = describe_start(
             data=data,
@@ -210,9 +232,11 @@ def begin_run(
             num_ranks=ranks.num_ranks,
             precision=PRECISION_NAMES[engine.dtype],
             resumed_step=progress.step,
+            dataset=dataset,
             num_segments={"train": len(segments), "validation": len(held_out)},
         )
         keep_config(out, config)
+        (out / CARD).unlink(missing_ok=True)  # of a finished run; it gets another
         add_session(out, start)
         run.log = RunLog(out, progress)
         run.trackers = open_trackers(config.trackers, out, to_flat_dict(config), progress.step)
@@ -320,12 +344,19 @@ def _check_unseen(config: TrainConfig) -> None:
         )
 
 
-def _about(config: TrainConfig, recogniser: Recogniser, folder: DataFolder, kept: FeaturesAbout | None) -> Checkpoint:
-    """What the run's checkpoints say; whatever the encoder of kept features has seen counts too."""
+def _about(
+    config: TrainConfig, recogniser: Recogniser, folder: DataFolder, kept: FeaturesAbout | None, dataset: str | None
+) -> Checkpoint:
+    """What the run's checkpoints say; whatever the encoder of kept features has seen counts too.
+
+    Args:
+        dataset: of the folder, where it is known.
+    """
     start = config.init if config.init in ("imagenet", "none") else Path(config.init).name
-    seen = set(config.train_on)
+    seen, datasets = set(config.train_on), {dataset} if dataset else set()
     if not kept and (begun := _start_of(config)):
         seen |= set(begun.train_on)
+        datasets |= set(begun.datasets)
     if kept:
         start = kept.spec.initial_weights
         seen |= set(kept.spec.encoder_trained_on)
@@ -339,6 +370,19 @@ def _about(config: TrainConfig, recogniser: Recogniser, folder: DataFolder, kept
         train_on,
         config.held_out,
         config.num_views,
+        datasets=tuple(sorted(datasets)),
+    )
+
+
+def _hash_data(config: TrainConfig, segments: Sequence[Segment], held_out: Sequence[Segment]) -> DataHashes:
+    fields = [
+        [(each.narration_id, each.video_id, each.start_s, each.stop_s, each.verb, each.noun) for each in part]
+        for part in (segments, held_out)
+    ]
+    return DataHashes(
+        num_segments=len(segments),
+        segments_sha256=hashlib.sha256(json.dumps(fields).encode()).hexdigest(),
+        teacher_sha256=sha256_of(Path(config.teacher)) if config.teacher else None,
     )
 
 

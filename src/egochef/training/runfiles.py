@@ -7,7 +7,7 @@ RUN/checkpoints/best.safetensors     the best model so far
 RUN/checkpoints/last/                states to go on from (training/state)
 RUN/features/                        kept features, where the run trains from features of its own (inference/features)
 RUN/lock                             held by the process that works on the run
-RUN/diverged.json                    only of a run that stopped because its loss was not finite: the steps and clips
+RUN/diverged.json                    only of a run that stopped because its numbers were not finite: the steps and clips
 RUN/MODEL_CARD.md                    of a finished run (training/card)
 RUN/scores/                          what its best checkpoint says of a split, once it was asked (report/scores)
 """
@@ -19,6 +19,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -34,6 +35,8 @@ BEFORE_START = {"code", "slurm", "logs", LOCK}
 """what may be in a run's folder before it starts: what a scheduler's job needs"""
 HARMLESS = {"num_workers", "save_minutes", "keep", "trackers"}
 """settings that may change without a word: they do not change what comes out"""
+FROM_DATA = {"model.num_verbs", "model.num_nouns"}
+"""what the data decides; whether a state has the same classes is looked at when it is read"""
 
 
 def start_run(run: Path, config: TrainConfig, *, resume: bool, accept_changes: bool = False) -> bool:
@@ -52,7 +55,8 @@ def start_run(run: Path, config: TrainConfig, *, resume: bool, accept_changes: b
         saved = load_config(path)
         ours, theirs = to_flat_dict(config), to_flat_dict(saved)
         changed = [name for name in ours if ours[name] != theirs[name]]
-        telling = [name for name in changed if name not in HARMLESS and not _is_kept_encoder(name, ours, theirs)]
+        silent = HARMLESS | FROM_DATA
+        telling = [name for name in changed if name not in silent and not _is_kept_encoder(name, ours, theirs)]
         if telling and not accept_changes:
             listed = ", ".join(f"{name} = {theirs[name]!r}, not {ours[name]!r}" for name in telling)
             raise InputError(
@@ -70,6 +74,11 @@ def keep_config(run: Path, config: TrainConfig) -> None:
     path = run / CONFIG
     if not path.is_file() or load_config(path) != config:
         write_json(path, to_dict(config))
+
+
+def keep_end(run: Path, config: TrainConfig) -> None:
+    """Write into RUN/config.json when a run ends that is done and trains no further; the rest is what it trained by."""
+    keep_config(run, replace(load_config(run / CONFIG), epochs=config.epochs, patience=config.patience))
 
 
 def _is_kept_encoder(name: str, ours: dict[str, Any], theirs: dict[str, Any]) -> bool:

@@ -20,7 +20,7 @@ from egochef.records import from_dict
 from egochef.training.card import best_evaluation, read_header
 from egochef.training.config import TrainConfig, load_config
 from egochef.training.runfiles import CONFIG, DIVERGED, LOCK, LOG, SESSIONS, read_log
-from egochef.training.state import LAST, Progress
+from egochef.training.state import LAST, Progress, is_done, state_names, state_path
 
 SORTS = ("score", "time", "name")
 FLOCK = "hhqqi4x"
@@ -94,13 +94,14 @@ def look_at(run: Path) -> RunInfo:
     """How a run stands. A damaged one is told by its `fault`, with whatever else could be read."""
     known: dict[str, Any] = {"changed": _changed(run)}
     fault = None
-    progress = Progress()
+    progress, finished = Progress(), False
     try:
         config = load_config(run / CONFIG)
         known |= _of_config(config)
         lines = list(read_log(run)) if (run / LOG).is_file() else []
         known |= _of_log(lines)
         progress = _newest_progress(run)
+        finished = is_done(progress, config)
         if progress.best_epoch:
             read_header(run / BEST)
     except (InputError, OSError, KeyError, TypeError) as error:
@@ -110,7 +111,7 @@ def look_at(run: Path) -> RunInfo:
         state = "running"
     elif fault is not None:
         state = "damaged"
-    elif progress.finished:
+    elif finished:
         state = "finished"
     elif known.get("steps") or progress.step or (run / DIVERGED).exists():
         state = "stopped"
@@ -141,8 +142,10 @@ def _of_log(lines: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _newest_progress(run: Path) -> Progress:
-    """By the header of the newest saved state, whose name ends in its epoch's or step's number."""
-    states = sorted(path for path in (run / LAST).glob("*-*.safetensors") if not path.name.startswith("."))
+    """By the header of the newest saved state."""
+    states = [state_path(run, name) for name in state_names(run)]
+    if not states:  # older versions of EgoChef named them after epochs
+        states = sorted((run / LAST).glob("epoch-[0-9]*.safetensors"), key=lambda path: (len(path.name), path.name))
     if not states:
         return Progress()
     fields = read_header(states[-1]).fields

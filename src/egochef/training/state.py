@@ -5,7 +5,8 @@
         model.*          weights and buffers
         ema.*            moving average of the weights, where there is one
         optimiser.NAME.* what AdamW keeps of a weight
-        header           format, Progress, the gradient scaler, and what the run is of (model, clips, classes)
+        header           format, Progress, the gradient scaler, what the run is of (model, clips, classes, start), and
+                         what data it learns from
     RUN/checkpoints/last/step-00000020.sha256               its checksum, as `sha256sum --check` reads it
 
 There are no random generators in it: every random number is drawn from a key such as (seed, step, micro-batch).
@@ -16,7 +17,7 @@ import logging
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,13 @@ from egochef.errors import InputError
 from egochef.files import sha256_of, write_text
 from egochef.model.checkpoint import Checkpoint, read_tensors, write_tensors
 from egochef.records import from_dict, to_dict, to_flat_dict
+from egochef.training.config import TrainConfig
 
 log = logging.getLogger(__name__)
 
 LAST = Path("checkpoints", "last")
-NAME = r"step-\d{8,}(-judged)?"
-"""of a state; sorted by name they are sorted by time"""
+NAME = r"step-(\d{8,})(-judged)?"
+"""of a state; `state_order` sorts them"""
 FORMAT = 1
 SPARE_BYTES = 16 * 2**20
 """that stay free after a save, for the log and what others write"""
@@ -53,10 +55,22 @@ class Progress:
     best_score: float = -1.0
     """its action accuracy, percent"""
     finished: bool = False
+    """as its own run's settings had it; `is_done` asks others"""
     not_finite: int = 0
-    """steps in a row up to now that were skipped because their loss was not finite"""
+    """steps in a row up to now that were skipped because their loss or gradients were not finite"""
     micro_batch: int = 0
     """clips a device takes at once; 0: not known yet"""
+
+
+def is_done(progress: Progress, config: TrainConfig) -> bool:
+    """Whether nothing is left to train: as many epochs are done as are asked for, or too many without a better score.
+
+    A run may be gone on with under other settings than it came so far with: it can have done more than is asked for,
+    and one that was done may not be so any more.
+    """
+    is_judged = "validation" not in config.train_on
+    waited = progress.epoch - progress.best_epoch
+    return progress.epoch >= config.epochs or (is_judged and waited >= config.patience)
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,18 @@ class Parts:
     ema: nn.Module | None
 
 
+@dataclass(frozen=True)
+class DataHashes:
+    """What a run learns from and is judged by, beside its settings."""
+
+    num_segments: int
+    """to learn from"""
+    segments_sha256: str
+    """of those to learn from and to judge by, with their times and classes"""
+    teacher_sha256: str | None = None
+    """of the file of a teacher's scores; None: there is no teacher"""
+
+
 def state_name(progress: Progress) -> str:
     """What the state after a step, or after its epoch's evaluation, is called."""
     return f"step-{progress.step:08d}" + ("" if progress.epoch_step else "-judged")
@@ -78,7 +104,7 @@ def state_path(run: Path, name: str) -> Path:
     return run / LAST / f"{name}.safetensors"
 
 
-def save_state(run: Path, parts: Parts, progress: Progress, about: Checkpoint, *, keep: int) -> None:
+def save_state(run: Path, parts: Parts, progress: Progress, about: Checkpoint, data: DataHashes, *, keep: int) -> None:
     """Write the state under its final name in one step, then its checksum; then older states than `keep` go.
 
     States of later steps go too: they are of a future that is done again.
@@ -100,33 +126,58 @@ def save_state(run: Path, parts: Parts, progress: Progress, about: Checkpoint, *
         "clip": to_dict(about.clip),
         "verbs": about.taxonomy.verbs,
         "nouns": about.taxonomy.nouns,
+        "initial_weights": about.initial_weights,
+        "train_on": about.train_on,
+        "held_out": about.held_out,
+        "datasets": about.datasets,
+        "data": to_dict(data),
     }
     name = state_name(progress)
     path = state_path(run, name)
     _make_room(run, name, sum(tensor.nbytes for tensor in tensors.values()))
     write_tensors(path, {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, header)
     write_text(path.with_suffix(".sha256"), f"{sha256_of(path)}  {path.name}\n")
-    past = [other for other in _states(run) if other <= name]
-    for old in set(_states(run)) - set(past[-keep:]):
+    names = state_names(run)
+    past = [other for other in names if state_order(other) <= state_order(name)]
+    for old in set(names) - set(past[-keep:]):
         _remove(run, old)
 
 
-def load_state(run: Path, parts: Parts, about: Checkpoint, name: str | None) -> Progress:
-    """Put a saved state into the parts.
+def load_weights(
+    run: Path, model: nn.Module, about: Checkpoint, data: DataHashes, name: str, *, accept_changes: bool
+) -> Checkpoint:
+    """Put the weights of a saved state into the model, its encoder's with them: what an encoder that is not trained
+    started from may be another file by now.
 
-    Args:
-        name: of `newest_whole`; None: there is none, and nothing is changed.
+    Returns:
+        `about`, with the datasets that the state has learned from.
 
     Raises:
-        InputError: it is the state of another model, of other clips or other classes; names what differs.
+        InputError: it is the state of another model, of other clips, classes or another start, or has learned from what
+            this run is not to learn from; names what differs. Or it learned from other segments or another teacher, and
+            changes are not accepted.
     """
-    if name is None:
-        return Progress()
     path = state_path(run, name)
     tensors, header = read_tensors(path)
     if header.get("format") != FORMAT:
         raise InputError(f"{path}: state format {header.get('format')!r}, this version of EgoChef reads {FORMAT}")
     _check_same_run(path, header, about)
+    if not accept_changes and "data" in header:  # older states have none
+        _check_same_data(path, from_dict(DataHashes, header["data"], f"{path}: data"), data)
+    _fill(path, model, tensors, "model.")
+    return replace(about, datasets=tuple(sorted({*about.datasets, *header.get("datasets", ())})))
+
+
+def load_state(run: Path, parts: Parts, name: str | None) -> Progress:
+    """Put a saved state, which `load_weights` has seen to be this run's, into the parts.
+
+    Args:
+        name: of `newest_whole`; None: there is none, and nothing is changed.
+    """
+    if name is None:
+        return Progress()
+    path = state_path(run, name)
+    tensors, header = read_tensors(path)
     _fill(path, parts.model, tensors, "model.")
     if parts.ema is not None:
         _fill(path, parts.ema, tensors, "ema." if any(name.startswith("ema.") for name in tensors) else "model.")
@@ -156,7 +207,7 @@ def newest_whole(run: Path, *, set_aside: bool = False) -> str | None:
     Raises:
         InputError: there are states, and none of them is whole.
     """
-    names = _states(run)
+    names = state_names(run)
     damaged: list[str] = []
     for name in reversed(names):
         fault = _fault_of(state_path(run, name))
@@ -187,9 +238,17 @@ def read_progress(run: Path, name: str) -> Progress:
     return from_dict(Progress, read_tensors(path)[1]["progress"], str(path))
 
 
-def _states(run: Path) -> list[str]:
+def state_names(run: Path) -> list[str]:
     """Names of the states that were written to their end, oldest first."""
-    return sorted(path.stem for path in (run / LAST).glob("step-*.sha256") if re.fullmatch(NAME, path.stem))
+    names = [path.stem for path in (run / LAST).glob("step-*.sha256")]
+    return sorted((name for name in names if re.fullmatch(NAME, name)), key=state_order)
+
+
+def state_order(name: str) -> tuple[int, bool]:
+    """To sort states by time: by the step that they are after, and the one after its evaluation last."""
+    match = re.fullmatch(NAME, name)
+    assert match
+    return int(match[1]), match[2] is not None
 
 
 def _remove(run: Path, name: str) -> None:
@@ -218,13 +277,13 @@ def _make_room(run: Path, name: str, num_bytes: int) -> None:
     """
     folder = run / LAST
     folder.mkdir(parents=True, exist_ok=True)
-    known = set(_states(run))
+    known = set(state_names(run))
     for left in folder.iterdir():  # by a save that was cut off
         if ".part" in left.name or (left.suffix == ".safetensors" and left.stem not in known):
             left.unlink(missing_ok=True)
     needs = num_bytes + SPARE_BYTES
     if shutil.disk_usage(folder).free < needs:
-        for old in [other for other in _states(run) if other <= name][:-1]:
+        for old in [other for other in state_names(run) if state_order(other) <= state_order(name)][:-1]:
             _remove(run, old)
     free = shutil.disk_usage(folder).free
     if free < needs:
@@ -261,6 +320,24 @@ def _check_same_run(path: Path, header: dict[str, Any], about: Checkpoint) -> No
         )
 
 
+def _check_same_data(path: Path, theirs: DataHashes, ours: DataHashes) -> None:
+    """
+    Raises:
+        InputError: other segments than those that the state has learned from or was judged by, or another teacher.
+    """
+    if theirs.segments_sha256 != ours.segments_sha256:
+        counts = f"{theirs.num_segments:,} to learn from then, {ours.num_segments:,} now"
+        what, mend = f"other segments, or with other times or classes ({counts})", "the annotations"
+    elif theirs.teacher_sha256 != ours.teacher_sha256:
+        what, mend = "other scores of its teacher", "the file"
+    else:
+        return
+    raise InputError(
+        f"{path}: the run came so far with {what}. Put back {mend} that it was started with, go on with "
+        "--accept-changes, or start a new one with another --out."
+    )
+
+
 def _differences(header: dict[str, Any], about: Checkpoint) -> Iterator[str]:
     for kind, record in (("model", about.model), ("clip", about.clip)):
         there = to_flat_dict(from_dict(type(record), header[kind], kind))
@@ -276,3 +353,11 @@ def _differences(header: dict[str, Any], about: Checkpoint) -> Iterator[str]:
                 if theirs != ours:
                     yield f"its {kind} class {number} is {theirs!r}, this run's {ours!r}"
                     break
+    if "initial_weights" not in header:  # of an older version
+        return
+    if header["initial_weights"] != about.initial_weights:
+        yield f"its encoder started from {header['initial_weights']!r}, this run's from {about.initial_weights!r}"
+    if seen := sorted(set(header["train_on"]) - set(about.train_on)):
+        yield f"it has learned from {', '.join(seen)}, which this run does not"
+    if seen := sorted(set(about.held_out) - set(header["held_out"])):
+        yield f"it has learned from {', '.join(seen)}, whom this run holds out"

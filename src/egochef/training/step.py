@@ -118,8 +118,6 @@ class StepResult:
     """before it was scaled down"""
     skipped: bool
     """nothing was changed, because the loss or the gradients were not finite"""
-    not_finite: bool
-    """skipped, and not because fp16's scale was too large, which mends itself"""
     segment: np.ndarray
     """places of this rank's clips among the segments to learn from"""
     failures: tuple[tuple[str, str], ...]
@@ -251,7 +249,6 @@ class Learner:
         with timer.part("optimiser"):
             loss, verb_loss, noun_loss, action_loss = self.ranks.sum(sums).tolist()
             grad_norm, updated = self._update(loss, step, lr)
-        not_finite = not math.isfinite(loss) or not (math.isfinite(grad_norm) or self.scaler.is_enabled())
         return StepResult(
             loss,
             verb_loss,
@@ -259,7 +256,6 @@ class Learner:
             action_loss if self.engine.action_ids else None,
             grad_norm,
             skipped=not updated,
-            not_finite=not_finite,
             segment=np.concatenate(segments),
             failures=tuple(failures),
         )
