@@ -18,9 +18,9 @@ import simplejpeg
 from egochef.data.annotations import DataFolder, Segment
 from egochef.data.store import StoreSpec, encode_jpeg
 from egochef.data.transforms import shorter_side_to
-from egochef.errors import FrameError, InputError
+from egochef.errors import FrameError, InputError, Stopped
 from egochef.parallel import advance
-from egochef.video.decode import END_TOLERANCE_S, VideoError, iter_at
+from egochef.video.decode import END_TOLERANCE_S, MAX_PIXELS, VideoError, iter_at
 
 EXTRACTED_PLACES = (
     "rgb_frames/{participant}/{video}",
@@ -167,8 +167,11 @@ def extracted_pieces(place: Path, times_s: np.ndarray, spec: StoreSpec, rate: in
                 continue
             try:
                 data = read(number)
+                height, width, *_ = simplejpeg.decode_jpeg_header(data)
+                if height * width > MAX_PIXELS:
+                    raise ValueError(f"{width}x{height} pixels, expected {MAX_PIXELS:,} at most")
                 picture = simplejpeg.decode_jpeg(data, "RGB")
-            except (ValueError, OSError, KeyError, tarfile.TarError) as error:
+            except (ValueError, OSError, tarfile.TarError) as error:
                 yield Piece(first, stop, math.nan, b"", f"{place}: frame_{number:010d}.jpg is damaged ({error})")
                 continue
             if min(picture.shape[:2]) > spec.size_px:
@@ -177,21 +180,38 @@ def extracted_pieces(place: Path, times_s: np.ndarray, spec: StoreSpec, rate: in
 
 
 def _open_extracted(place: Path, stack: ExitStack) -> tuple[set[int], Callable[[int], bytes]]:
-    """The numbers of the pictures, and what reads one."""
+    """The numbers of the pictures, and what reads one. What only has the name of a picture fails when it is read."""
+    if place.is_dir():
+        paths = {_number(path.name): path for path in place.iterdir()}
+        return set(paths) - {0}, lambda number: _bytes_of(paths[number])
+    if not place.is_file():
+        raise FrameError(f"{place}: a device or a pipe, expected a folder or a tar of pictures. Fetch it again.")
     try:
-        if place.is_dir():
-            paths = {_number(path.name): path for path in place.iterdir()}
-            return set(paths) - {0}, lambda number: paths[number].read_bytes()
-        archive = stack.enter_context(tarfile.open(place))  # noqa: SIM115
+        archive = stack.enter_context(tarfile.open(place, "r:"))  # noqa: SIM115  packed, it might unpack to anything
         members = {_number(member.name): member for member in archive}
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except Stopped:
+        raise
+    except Exception as error:  # of a damaged archive tarfile raises nearly anything
         raise FrameError(f"{place}: not a readable tar or folder ({error}). Fetch it again.") from None
 
     def read(number: int) -> bytes:
-        file = archive.extractfile(members[number])
+        member = members[number]
+        if not member.isreg() or member.issparse():  # with holes it may be of any size, and a link may lead to itself
+            raise ValueError("a link, or a file with holes")
+        file = archive.extractfile(member)
         return file.read() if file else b""
 
     return set(members) - {0}, read
+
+
+def _bytes_of(path: Path) -> bytes:
+    """
+    Raises:
+        ValueError: it is no file; opening a pipe would wait for somebody to write into it.
+    """
+    if not path.is_file():
+        raise ValueError("no file")
+    return path.read_bytes()
 
 
 def _number(name: str) -> int:

@@ -24,6 +24,7 @@ from egochef.engines.exported import (
     VERB_PROBS,
     ExportAbout,
     check_digest,
+    check_outputs,
     check_pair,
     read_metadata,
 )
@@ -50,17 +51,22 @@ class CoreMLEngine(Engine):
         self.device = torch.device("cpu")
         self._is_bgr = _is_bgr(encoder)
         self._encoder, self._head = _open(encoder), _open(head)
+        self._encoder_path, self._head_path = encoder, head
         self.name = _name(self.about)
 
     def encode(self, frames: Tensor) -> Tensor:
         """Cropped frames (B, T, S, S, 3) uint8 -> features (B, T, D) float32."""
-        features = [self._encoder({IMAGE: self._as_image(frame)})[FEATURES][0] for frame in frames.flatten(0, 1)]
+        pictures = [{IMAGE: self._as_image(frame)} for frame in frames.flatten(0, 1)]
+        lengths = (self.about.num_features,)
+        features = [_outputs(self._encoder, each, (FEATURES,), lengths, self._encoder_path)[0][0] for each in pictures]
         return torch.stack(features).unflatten(0, frames.shape[:2])  # (B, T, D)
 
     def classify(self, features: Tensor) -> Logits:
         """Features (B, T, D) -> logits (B, V) and (B, N), float32."""
-        found = [self._head({FEATURES: clip[None].float()}) for clip in features]
-        return Logits(torch.cat([each[VERB] for each in found]), torch.cat([each[NOUN] for each in found]))
+        clips = [{FEATURES: clip[None].float()} for clip in features]
+        lengths = (len(self.about.verbs), len(self.about.nouns))
+        found = [_outputs(self._head, each, (VERB, NOUN), lengths, self._head_path) for each in clips]
+        return Logits(*map(torch.cat, zip(*found, strict=True)))
 
     def _as_image(self, frame: Tensor) -> Tensor:
         """What Core ML makes of a picture (S, S, 3) RGB: (1, 3, S, S) in the order of colours that it was told."""
@@ -80,13 +86,16 @@ class CoreMLClipEngine(ClipEngine):
             raise InputError(f"{package}: part {self.about.part!r} of a pair, expected one that takes whole clips")
         self.clip, self.taxonomy = self.about.clip, self.about.taxonomy
         self.device = torch.device("cpu")
+        self._path = package
         self._run = _open(package)
         self.name = _name(self.about)
 
     def clip_logits(self, frames: Tensor) -> Logits:
         """Cropped frames (B, T, S, S, 3) uint8 -> log-probabilities (B, V) and (B, N), float32."""
-        found = [self._run({FRAMES: clip.permute(0, 3, 1, 2)[None].float()}) for clip in frames]
-        verb, noun = (torch.cat([each[name] for each in found]) for name in (VERB_PROBS, NOUN_PROBS))
+        clips = [{FRAMES: clip.permute(0, 3, 1, 2)[None].float()} for clip in frames]
+        lengths = (len(self.about.verbs), len(self.about.nouns))
+        found = [_outputs(self._run, each, (VERB_PROBS, NOUN_PROBS), lengths, self._path) for each in clips]
+        verb, noun = map(torch.cat, zip(*found, strict=True))
         return Logits(as_logits(verb), as_logits(noun))
 
 
@@ -108,6 +117,20 @@ def _is_bgr(encoder: Path) -> bool:
     """Whether the package asks for pictures with blue first; ours do not."""
     image = read_spec(encoder).description.input[0].type.imageType
     return image.colorSpace == image.ColorSpace.Value("BGR")
+
+
+def _outputs(
+    run: Run, inputs: Mapping[str, Tensor], names: tuple[str, ...], lengths: tuple[int, ...], package: Path
+) -> list[Tensor]:
+    """What a package gives under these names: (1, length) each.
+
+    Raises:
+        InputError: it cannot be run, or gives something else.
+    """
+    found = run(inputs)
+    if missing := [name for name in names if name not in found]:
+        raise InputError(f"{package}: has no output {missing[0]!r}, only {', '.join(found)}. Export it again.")
+    return check_outputs([found[name] for name in names], 1, lengths, package)
 
 
 def _open(package: Path) -> Run:

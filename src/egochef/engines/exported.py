@@ -7,9 +7,11 @@ an `ExportAbout` as JSON under `METADATA_KEY`. The iPhone app reads the same nam
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 from egochef.clip import ClipSpec
 from egochef.errors import InputError
@@ -105,6 +107,22 @@ def check_pair(encoder: ExportAbout, head: ExportAbout, where: str) -> None:
     for name in ("checkpoint", "clip", "verbs", "nouns", "num_features"):
         if getattr(encoder, name) != getattr(head, name):
             raise InputError(f"{where} are not of one recogniser: they differ in {name}. Export both again.")
+
+
+def check_outputs(found: Sequence[Tensor], num_rows: int, lengths: tuple[int, ...], where: object) -> list[Tensor]:
+    """What an exported file gave, if it is what its metadata promise.
+
+    Args:
+        found: one Tensor (num_rows, length) of floating point for each of `lengths`.
+        where: names the file.
+
+    Raises:
+        InputError: it is something else.
+    """
+    shapes, expected = [tuple(each.shape) for each in found], [(num_rows, length) for length in lengths]
+    if shapes != expected or not all(each.is_floating_point() for each in found):
+        raise InputError(f"{where}: gives outputs of {shapes}, but says of itself {expected}. Export it again.")
+    return list(found)
 
 
 def pair_paths(path: Path) -> tuple[Path, Path]:

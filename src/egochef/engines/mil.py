@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from egochef.errors import InputError
+from egochef.errors import InputError, Stopped
 from egochef.extras import need_extra
 
 Values = Mapping[str, Any]
@@ -36,6 +36,15 @@ class MilProgram:
         if spec.WhichOneof("Type") != "mlProgram":
             raise InputError(f"{package}: not an ML Program, expected what egochef export --format coreml writes")
         function = _load(package, spec)
+        try:
+            self._read(package, spec, function)
+        except (InputError, Stopped):
+            raise
+        except Exception as error:  # of a damaged program anything may be missing
+            raise InputError(f"{package}: not a whole Core ML package ({_short(error)}). Export it again.") from None
+
+    def _read(self, package: Path, spec: Any, function: Any) -> None:
+        self.package = package
         self.inputs = {name: _lengths(tuple(var.shape), name, spec) for name, var in function.inputs.items()}
         """name -> the least and the most that each dimension may be; a most of -1 is none"""
         self.outputs = tuple(var.name for var in function.outputs)
@@ -65,7 +74,7 @@ class MilProgram:
         """Run it. Inputs and outputs are float32 Tensors by name.
 
         Raises:
-            InputError: an input is missing or of another shape.
+            InputError: an input is missing or of another shape, or an operation cannot be done.
         """
         values = dict(self._constants)
         for name, lengths in self.inputs.items():
@@ -75,7 +84,13 @@ class MilProgram:
                 raise InputError(f"input {name!r} is {found}, the program expects ({wanted})")
             values[name] = _round(inputs[name].float()) if name in self._rounded else inputs[name].float()
         for step in self._steps:
-            values |= step.run(values)
+            try:
+                values |= step.run(values)
+            except (InputError, Stopped):
+                raise
+            except Exception as error:  # what torch raises, or what is missing
+                what = f"its operation {step.op_type!r} cannot be done ({_short(error)})"
+                raise InputError(f"{self.package}: {what}. Export it again.") from None
         return {name: values[name] for name in self.outputs}
 
 
@@ -83,6 +98,7 @@ class _Step:
     """One operation: where its inputs come from and where its outputs go."""
 
     def __init__(self, op: Any):
+        self.op_type = op.op_type
         self.compute = OPERATIONS[op.op_type]
         self.inputs = {
             name: [each.name for each in var] if isinstance(var, list | tuple) else var.name
@@ -129,10 +145,27 @@ def read_spec(package: Path) -> Any:
     if not package.is_dir():
         what = "no such package" if not package.exists() else "a file, but a package is a folder"
         raise InputError(f"{package}: {what}, expected what egochef export --format coreml writes")
+    _check_inside(package)
     try:
-        return coremltools.utils.load_spec(str(package))
+        root = Path(coremltools.libmodelpackage.ModelPackage(str(package)).getRootModel().path())
+        if not root.resolve().is_relative_to(package.resolve()) or not root.is_file():
+            raise InputError(f"{package}: its manifest leads to {root}, which is no file in it. Export it again.")
+        return coremltools.utils.load_spec(str(root))
+    except InputError:
+        raise
     except Exception as error:  # of a damaged package it raises nearly anything
         raise InputError(f"{package}: not a whole Core ML package ({_short(error)}). Export it again.") from None
+
+
+def _check_inside(package: Path) -> None:
+    """
+    Raises:
+        InputError: something in the package is neither a file nor a folder: what it links to is not the package's, and
+            a pipe would be waited for.
+    """
+    for path in package.rglob("*"):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise InputError(f"{path}: a link, a device or a pipe, but a package holds files only. Export it again.")
 
 
 def _load(package: Path, spec: Any) -> Any:

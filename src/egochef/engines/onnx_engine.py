@@ -5,16 +5,16 @@ In: one file for whole clips, or a pair for streams, as `deploy.onnx_files` writ
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from egochef.engines.engine import ClipEngine, Engine, as_logits
-from egochef.engines.exported import METADATA_KEY, ExportAbout, check_digest, check_pair, read_metadata
+from egochef.engines.exported import METADATA_KEY, ExportAbout, check_digest, check_outputs, check_pair, read_metadata
 from egochef.errors import InputError
 from egochef.extras import BrokenExtraError, ExtraError, need_extra
 from egochef.model.recogniser import Logits
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
 """backend -> the module that runs it"""
-Run = Callable[[np.ndarray], list[np.ndarray]]
+Run = Callable[[np.ndarray], list[Tensor]]
 
 
 def has_runtime(backend: str) -> bool:
@@ -73,19 +73,21 @@ class OnnxEngine(Engine):
         self.clip, self.taxonomy = self.about.clip, self.about.taxonomy
         self.device = torch.device("cpu")
         self.name = _name(self.about, backend, precision)
+        self._encoder_path, self._head_path = encoder, head
         # The LSTM's steps are too small to share out: a second thread would take more from the encoder than it gives.
         self._encoder = _open(encoder, backend, precision, num_cpus())
         self._head = _open(head, backend, precision, 1)
 
     def encode(self, frames: Tensor) -> Tensor:
         """Cropped frames (B, T, S, S, 3) uint8 -> features (B, T, D) float32."""
-        (features,) = self._encoder(frames.flatten(0, 1).numpy())  # (B*T, D)
-        return torch.from_numpy(features).unflatten(0, frames.shape[:2])  # (B, T, D)
+        found = self._encoder(frames.flatten(0, 1).numpy())  # (B*T, D)
+        (features,) = check_outputs(found, frames.shape[:2].numel(), (self.about.num_features,), self._encoder_path)
+        return features.unflatten(0, frames.shape[:2])  # (B, T, D)
 
     def classify(self, features: Tensor) -> Logits:
         """Features (B, T, D) -> logits (B, V) and (B, N), float32."""
-        verb, noun = self._head(np.ascontiguousarray(features.float().numpy()))
-        return Logits(torch.from_numpy(verb), torch.from_numpy(noun))
+        found = self._head(np.ascontiguousarray(features.float().numpy()))
+        return Logits(*check_outputs(found, len(features), _num_classes(self.about), self._head_path))
 
 
 class OnnxClipEngine(ClipEngine):
@@ -108,30 +110,51 @@ class OnnxClipEngine(ClipEngine):
         self.clip, self.taxonomy = self.about.clip, self.about.taxonomy
         self.device = torch.device("cpu")
         self.name = _name(self.about, backend, precision)
+        self._path = path
         self._run = _open(path, backend, precision, num_cpus())
 
     def clip_logits(self, frames: Tensor) -> Logits:
         """Cropped frames (B, T, S, S, 3) uint8 -> log-probabilities (B, V) and (B, N), float32."""
-        verb, noun = self._run(np.ascontiguousarray(frames.numpy()))
-        return Logits(as_logits(torch.from_numpy(verb)), as_logits(torch.from_numpy(noun)))
+        found = self._run(np.ascontiguousarray(frames.numpy()))
+        verb, noun = check_outputs(found, len(frames), _num_classes(self.about), self._path)
+        return Logits(as_logits(verb), as_logits(noun))
+
+
+def _num_classes(about: ExportAbout) -> tuple[int, int]:
+    return len(about.verbs), len(about.nouns)
 
 
 def read_about(path: Path) -> ExportAbout:
     """The metadata of an ONNX file.
 
     Raises:
-        InputError: onnxruntime is not installed; no such file, not whole, or not one of ours.
+        InputError: onnxruntime is not installed; no such file, not whole, or not one of ours, which have all numbers
+            within.
     """
     need_runtime("onnx")
     import onnx
 
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, expected an ONNX model that EgoChef wrote")
     try:
         model = onnx.load(path, load_external_data=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file, expected an ONNX model that EgoChef wrote") from None
     except Exception as error:  # protobuf's own errors have no common base
         raise InputError(f"{path}: not a whole ONNX model ({error}). Export it again.") from None
+    graphs = [model.graph, *model.functions]
+    if outside := [each.name for each in _tensors(graphs) if each.data_location == each.EXTERNAL]:
+        raise InputError(f"{path}: the numbers of {outside[0]!r:.60} are in another file. Export it again.")
     return read_metadata(next((one.value for one in model.metadata_props if one.key == METADATA_KEY), None), path)
+
+
+def _tensors(graphs: Iterable[Any]) -> Iterator[Any]:
+    """All constants of graphs and functions, and of the graphs within their nodes."""
+    for graph in graphs:
+        yield from getattr(graph, "initializer", ())
+        for sparse in getattr(graph, "sparse_initializer", ()):
+            yield from (sparse.values, sparse.indices)
+        for attribute in (attribute for node in graph.node for attribute in node.attribute):
+            yield from (attribute.t, *attribute.tensors, attribute.sparse_tensor.values)
+            yield from _tensors((attribute.g, *attribute.graphs))
 
 
 def _name(about: ExportAbout, backend: str, precision: str) -> str:
@@ -141,15 +164,29 @@ def _name(about: ExportAbout, backend: str, precision: str) -> str:
 def _open(path: Path, backend: str, precision: str, num_threads: int) -> Run:
     check_digest(path)
     try:
-        return (_open_onnxruntime if backend == "onnx" else _open_openvino)(path, precision, num_threads)
+        opened = (_open_onnxruntime if backend == "onnx" else _open_openvino)(path, precision, num_threads)
     except InputError:
         raise
     except Exception as error:  # the runtimes' own errors have no common base
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: {RUNTIMES[backend]} cannot run it ({reason:.200}). Export it again.") from None
+        raise _cannot_run(path, backend, error) from None
+
+    def run(value: np.ndarray) -> list[Tensor]:
+        try:
+            return [torch.from_numpy(each) for each in opened(value)]
+        except Stopped:
+            raise
+        except Exception as error:  # the same, and what is no array of numbers
+            raise _cannot_run(path, backend, error) from None
+
+    return run
 
 
-def _open_onnxruntime(path: Path, precision: str, num_threads: int) -> Run:
+def _cannot_run(path: Path, backend: str, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())
+    return InputError(f"{path}: {RUNTIMES[backend]} cannot run it ({reason:.200}). Export it again.")
+
+
+def _open_onnxruntime(path: Path, precision: str, num_threads: int) -> Callable[[np.ndarray], list[np.ndarray]]:
     import onnxruntime
 
     if precision != "fp32":
@@ -174,7 +211,7 @@ def _openvino_core() -> "openvino.Core":
     return openvino.Core()
 
 
-def _open_openvino(path: Path, precision: str, num_threads: int) -> Run:
+def _open_openvino(path: Path, precision: str, num_threads: int) -> Callable[[np.ndarray], list[np.ndarray]]:
     import openvino
 
     kind = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}.get(precision)

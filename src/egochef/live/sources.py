@@ -8,6 +8,7 @@ import re
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
@@ -29,8 +30,11 @@ Kind = Literal["camera", "file", "stream", "fifo", "pictures"]
 DEVICES, DRIVERS = Path("/dev"), Path("/sys/class/video4linux")
 """where Linux keeps cameras, and their names"""
 PICTURES = (".jpg", ".jpeg", ".png")
+TAKE_OUT = "Replace it, or take it out."
 CAMERA_TIMEOUT_MS = 3000
 """asked of OpenCV's camera drivers, of which few listen"""
+FORMATS = ("JPEG", "PNG")
+"""that Pillow may read, whatever a file's name says: of those that it knows, some start other programs"""
 MOST_CAMERAS = 4
 """tried where the system cannot list them"""
 
@@ -151,19 +155,29 @@ def _read_picture(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB, upright.
 
     Raises:
-        SourceError: it cannot be read, is cut off, or too large.
+        SourceError: no JPEG or PNG file, cut off, or too large.
     """
+    if path.exists() and not path.is_file():
+        raise SourceError(str(path), "is no file but a folder, a device or a pipe", TAKE_OUT)
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 what = f"has {image.width}x{image.height} pixels, expected {MAX_PIXELS:,} at most"
                 raise SourceError(str(path), what, "Scale it down.")
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, SourceError):
-            raise
-        reason = "no picture" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise SourceError(str(path), f"cannot be read ({reason})", "Replace it, or take it out.") from error
+            return np.array(_eight_bits(ImageOps.exif_transpose(image)).convert("RGB"))
+    except (SourceError, Stopped):
+        raise
+    except Exception as error:  # of a damaged file Pillow raises nearly anything
+        is_other = isinstance(error, UnidentifiedImageError)
+        reason = "no JPEG or PNG picture" if is_other else str(error) or type(error).__name__
+        raise SourceError(str(path), f"cannot be read ({reason:.200})", TAKE_OUT) from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Pictures of 16 bits a pixel (grey PNG) with their upper eight, where Pillow would make white of all above 255."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
 
 
 # Cameras

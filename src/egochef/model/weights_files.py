@@ -11,18 +11,18 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from egochef.clip import IMAGENET_MEAN, IMAGENET_STD, ClipSpec
 from egochef.errors import InputError
 from egochef.model.checkpoint import Checkpoint, check_tensors, header_in, read_about
 from egochef.model.shift import SHARE
+from egochef.torch_files import NeedsCodeError, TooLargeError, load_torch_file
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".tar", ".safetensors")
 WRAPPERS = ("state_dict", "model")
@@ -183,24 +183,26 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], Checkpoint | None]:
 
 
 def _unpickle(path: Path) -> Any:
-    try:
-        unsafe = get_unsafe_globals_in_checkpoint(path)
-        foreign = [name for name in unsafe if name.startswith(IGNORED_LIBRARIES) or name in IGNORED_NAMES]
-    except Exception:  # of a damaged file PyTorch raises nearly anything, of an old one ValueError
-        foreign = []
-    reasons = []
-    for stand_in in (_Ignored, OrderedDict) if foreign else (_Ignored,):  # the latter where they are dicts
+    reason = "not a whole PyTorch weights file; it is cut off, or of another kind"
+    for stand_in in (_Ignored, OrderedDict):  # the latter where they are dicts
         try:
-            with safe_globals([(stand_in, name) for name in foreign]):
-                return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # its own advice is to load unsafely
-            asked = re.search(r"GLOBAL (\S+)", str(error)) if type(error).__name__ == "UnpicklingError" else None
-            reasons.append(
-                f"refused: it holds more than weights ({asked[1]}), and reading that would run code"
-                if asked
-                else "not a whole PyTorch weights file; it is cut off, or of another kind"
-            )
-    raise InputError(f"{path}: {reasons[0]}. Give a file that holds a state dict alone, or a .safetensors file.")
+            return load_torch_file(path, partial(_stand_in, stand_in))
+        except NeedsCodeError as error:
+            reason = f"refused: it holds more than weights ({error}), and reading that could run code"
+            break
+        except TooLargeError as error:
+            reason = f"refused: {error}"
+            break
+        except Stopped:
+            raise
+        except Exception:  # of a damaged file PyTorch raises nearly anything
+            continue
+    raise InputError(f"{path}: {reason}. Give a file that holds a state dict alone, or a .safetensors file.")
+
+
+def _stand_in(taken: type, name: str) -> type | None:
+    """What is built for a name: `taken` for what is a training library's."""
+    return taken if name.startswith(IGNORED_LIBRARIES) or name in IGNORED_NAMES else None
 
 
 class _Ignored:

@@ -17,10 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from egochef.errors import InputError
+from egochef.errors import InputError, Stopped
+from egochef.torch_files import NeedsCodeError, TooLargeError, load_torch_file
 
 log = logging.getLogger(__name__)
 
+MAX_BYTES = 1 << 30
+"""of all arrays; those of the test split take 42 MB"""
 KEYS = ("narration_id", "verb_output", "noun_output")
 
 
@@ -60,12 +63,12 @@ def _scalar(dtype: _Dtype, raw: bytes) -> Any:
     return dtype.read(raw)[0].item()
 
 
-STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-    (_Dtype, "numpy.dtype"),
-    (_Array, "numpy.ndarray"),
-    *((_new_array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
-    *((_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-]
+STAND_INS: dict[str, Callable[..., Any]] = {
+    "numpy.dtype": _Dtype,
+    "numpy.ndarray": _Array,
+    **{f"numpy.{core}.multiarray._reconstruct": _new_array for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")},
+}
 
 
 def read_official_scores(path: Path) -> dict[str, np.ndarray]:
@@ -74,18 +77,16 @@ def read_official_scores(path: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: the file is damaged, needs code to be run, or holds something else, naming it.
     """
-    import torch
-
     try:
-        with torch.serialization.safe_globals(STAND_INS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_torch_file(path, STAND_INS.get)
+    except NeedsCodeError as error:
+        raise _unread(path, f"it names {error}") from error
+    except TooLargeError as error:
+        raise InputError(f"{path}: refused: {error}. Give arrays or tensors as torch.save writes them.") from error
+    except Stopped:
+        raise
     except Exception as error:  # torch and zipfile raise a dozen kinds for damaged files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f"{path}: not a results file that can be read without running code from it ({reason:.160})."
-            " If it is whole and you trust it, open it yourself and save its arrays:"
-            " numpy.savez('scores.npz', narration_id=..., verb_output=..., noun_output=..., kind='logits')"
-        ) from error
+        raise _unread(path, " ".join(str(error).split()) or type(error).__name__) from error
     arrays = _collect(path, content)
     if all(_look_like_probs(arrays[key]) for key in ("verb_output", "noun_output")):
         log.warning(
@@ -95,6 +96,14 @@ def read_official_scores(path: Path) -> dict[str, np.ndarray]:
             path,
         )
     return arrays | {"kind": np.array("logits")}
+
+
+def _unread(path: Path, reason: str) -> InputError:
+    return InputError(
+        f"{path}: not a results file that can be read without running code from it ({reason:.160})."
+        " If it is whole and you trust it, open it yourself and save its arrays:"
+        " numpy.savez('scores.npz', narration_id=..., verb_output=..., noun_output=..., kind='logits')"
+    )
 
 
 def _collect(path: Path, content: Any) -> dict[str, np.ndarray]:
@@ -109,10 +118,24 @@ def _collect(path: Path, content: Any) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: holds {type(content).__name__}, {expected}")
     if lacking:
         raise InputError(f"{path}: {', '.join(lacking)} missing, {expected}")
+    if (num_bytes := sum(_num_bytes(columns[key]) for key in KEYS)) > MAX_BYTES:
+        raise InputError(f"{path}: its arrays take {num_bytes / 2**30:.1f} GiB, expected {MAX_BYTES >> 30} at most")
     try:
         return {key: np.array(_plain(columns[key])) for key in KEYS}
     except (ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"{path}: rows of different lengths or odd kinds ({error!s:.160}), {expected}") from error
+
+
+def _num_bytes(value: Any) -> int:
+    """What numpy takes at most to stack it: in a list a tensor may come many times, and the longest text counts."""
+    if isinstance(value, list | tuple):
+        longest = max((len(item) for item in value if isinstance(item, str | bytes)), default=0)
+        return 4 * longest * len(value) + sum(map(_num_bytes, value))
+    if isinstance(value, _Array):
+        value = value.values
+    if hasattr(value, "detach"):
+        return 8 * value.numel()
+    return getattr(value, "nbytes", 8)
 
 
 def _plain(value: Any) -> Any:

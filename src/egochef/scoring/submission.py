@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from egochef.errors import InputError
+from egochef.errors import InputError, Stopped
 from egochef.files import atomic_path
 from egochef.scoring.actions import top_actions
 from egochef.scoring.submission_json import (
@@ -149,6 +149,11 @@ def check_submission(
     path = Path(path)
     rules = Rules.of(checked_ids(expected_ids).tolist(), num_verbs, num_nouns)
     data = _read_member(path, MAX_BYTES_PER_SCORE * rules.num_scores + (1 << 20))
+    max_values = 2 * (rules.num_scores + len(rules.narration_ids)) + 1000
+    if (num_values := data.count(b",")) > max_values:  # each takes a hundred bytes once it is parsed
+        raise InputError(
+            f"{path}: {MEMBER} holds {num_values:,} values, more than these segments can need ({max_values:,})"
+        )
     try:
         document = parse_submission(data.decode("utf-8"), rules)
     except (ValueError, RecursionError) as error:
@@ -182,8 +187,10 @@ def _read_member(path: Path, max_bytes: int) -> bytes:
                     f"{path}: {MEMBER} unpacks to {member.file_size:,} bytes, more than these segments"
                     f" can need ({max_bytes:,})"
                 )
-            return archive.read(member)  # reads no more than file_size, and checks the sum over it
-    except InputError:
+            with archive.open(member) as file:
+                # In pieces: without a length, all that is packed is unpacked first, whatever file_size says.
+                return file.read(member.file_size)
+    except (InputError, Stopped):
         raise
     except Exception as error:  # zipfile and zlib raise a dozen kinds for damaged files
         reason = str(error) or type(error).__name__

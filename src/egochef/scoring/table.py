@@ -14,7 +14,7 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
-from egochef.errors import InputError
+from egochef.errors import InputError, Stopped
 from egochef.files import atomic_path
 from egochef.scoring.official import read_official_scores
 from egochef.taxonomy import ACTION_BASE
@@ -234,15 +234,27 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
             claimed_bytes = sum(member.file_size for member in archive.infolist())
-        if claimed_bytes > MAX_FILE_BYTES:
-            raise InputError(f"unpacks to {claimed_bytes / 2**30:.1f} GiB, more than {MAX_FILE_BYTES >> 30}")
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+            if claimed_bytes > MAX_FILE_BYTES:
+                raise InputError(f"unpacks to {claimed_bytes / 2**30:.1f} GiB, more than {MAX_FILE_BYTES >> 30}")
+            return {member.filename.removesuffix(".npy"): _read_array(archive, member) for member in archive.infolist()}
+    except Stopped:
+        raise
     except Exception as error:  # numpy, zipfile and zlib raise a dozen kinds for damaged files
         reason = str(error) or type(error).__name__
         raise InputError(
             f"{path}: not a readable scores.npz ({reason:.200}). It may be cut off: write it again."
         ) from error
+
+
+def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """An array, read in pieces: `np.load` unpacks a member that is none at once, however large it really is."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise InputError(f"{member.filename!r:.60} is packed by another method than deflate")
+    with archive.open(member) as file:
+        array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+    if array.size > member.file_size:  # of values that take no bytes there may be any number
+        raise InputError(f"{member.filename!r:.60} has {array.size:,} values in {member.file_size:,} bytes")
+    return array
 
 
 def _table_of(arrays: Mapping[str, np.ndarray]) -> ScoreTable:
