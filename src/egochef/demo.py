@@ -27,8 +27,8 @@ from egochef.report.scores import read_scores
 from egochef.runtime import num_cpus
 from egochef.scoring.ensemble import ensemble
 from egochef.scoring.metrics import evaluate
-from egochef.scoring.submission import SLS, SubmissionSummary, check_submission, write_submission
-from egochef.scoring.table import ScoreTable, save_scores
+from egochef.scoring.submission import SLS, SubmissionSummary, make_submission
+from egochef.scoring.table import ScoreTable, save_scores, seen_of, who_has_seen
 from egochef.toykitchen import ToyConfig, draw_kitchen
 from egochef.training.config import TrainConfig
 from egochef.training.loop import train
@@ -105,8 +105,7 @@ def run_demo(
     ids = [segment.narration_id for segment in test]
     tables = [score_split(engine, folder, "test", test) for engine in engines]
     path = out / "submission.zip"
-    write_submission(path, ensemble(tables), SLS(pt=1, tl=3, td=3), ids)
-    summary = check_submission(path, ids, folder.taxonomy.num_verbs, folder.taxonomy.num_nouns)
+    summary = make_submission(path, ensemble(tables), SLS(pt=1, tl=3, td=3), ids, *folder.taxonomy.counts)
     done("submit")
 
     drawn = open_data_folder(data)
@@ -145,7 +144,7 @@ def _evaluate(folder: DataFolder, out: Path) -> tuple[dict[str, dict[str, float 
     for name, table in tables.items():
         place = out / "evaluation" if name == "ensemble" else out / "evaluation" / name
         save_scores(place / "scores.npz", table)
-        write_json(place / "metrics.json", metrics[name])
+        write_json(place / "metrics.json", metrics[name] | who_has_seen([name], [seen_of(table)]))
     return metrics, tables["ensemble"]
 
 

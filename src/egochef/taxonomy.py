@@ -51,6 +51,11 @@ class Taxonomy:
     def num_nouns(self) -> int:
         return len(self.nouns)
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Verbs and nouns."""
+        return self.num_verbs, self.num_nouns
+
     def action_name(self, verb: int, noun: int) -> str:
         """For people, for example `open drawer`."""
         return f"{self.verbs[verb]} {self.nouns[noun]}"

@@ -293,10 +293,10 @@ def test_tune_on_people_held_out_and_score_with_it(toy_root, tmp_path):
     done = egochef("submit", "--checkpoint", *runs, "--data", toy_root, "--tuned", tuned, "--out", tmp_path / "z.zip")
     assert "100 actions each" in done
     scored = ("evaluate", "--checkpoint", *runs, "--data", toy_root, "--tuned", tuned)
-    fails(*scored, "--split", "train", message="counted on the labels of train, and train is to be scored with it")
+    fails(*scored, "--split", "train", message="tuned.json: has learned from the labels of")
     fails(*scored[:2], runs[0], *scored[4:], message="1 members")
     tuned.write_text(json.dumps(kept | {"prior_splits": ["train", "validation"]}))
-    fails(*scored, message="validation is to be scored with it: its score would be too good")
+    fails(*scored, message="validation segments, so its score would be too good")
     tuned.write_text("{}")
     fails(*scored, message="not made by egochef tune")
 

@@ -42,7 +42,7 @@ from egochef.engines.mil import MilProgram
 from egochef.engines.torch_engine import load
 from egochef.errors import InputError, Stopped
 from egochef.inference.rolling import RollingRecogniser
-from egochef.model.checkpoint import write_tensors
+from egochef.model.checkpoint import load_checkpoint, save_checkpoint, write_tensors
 
 SWIFT = Path(__file__).resolve().parents[2] / "ios" / "EgoChefCore" / "Sources" / "EgoChefCore"
 
@@ -292,6 +292,8 @@ def test_a_spoilt_onnx_file_is_caught(onnx_file, checkpoint, tmp_path, spoil, me
 def test_an_exported_model_is_scored_like_any_checkpoint(packages, onnx_file, tmp_path, toy_root):
     taxonomy = open_data_folder(toy_root).taxonomy
     checkpoint = save_for(taxonomy, tmp_path / "x.safetensors")
+    recogniser, about = load_checkpoint(checkpoint)
+    save_checkpoint(checkpoint, recogniser, dataclasses.replace(about, held_out=("P01",)))
     output = tmp_path / "x.onnx"
     export(checkpoint, output, format="onnx", parts="stream", data=toy_root)
     scores = []
@@ -305,6 +307,10 @@ def test_an_exported_model_is_scored_like_any_checkpoint(packages, onnx_file, tm
     assert len(scores[0]) == len(read_split(open_data_folder(toy_root), "validation"))
     assert all(np.abs(scores[0] - other).max() < 1e-4 for other in scores[1:])
     assert origin_of(output).train_on == origin_of(checkpoint).train_on == ("train",)
+    assert origin_of(output).held_out == origin_of(checkpoint).held_out == ("P01",)
+    with contextlib.redirect_stderr(io.StringIO()) as errors:  # it tells what it has learned from, as its checkpoint
+        assert main(["evaluate", "--checkpoint", str(output), "--data", str(toy_root), "--split", "train"]) == 1
+    assert f"{output}: has learned from the labels of" in errors.getvalue()
     with pytest.raises(InputError, match="runs on the cpu in its own precision"):
         load_scorer(output, precision="bf16")
 

@@ -7,7 +7,7 @@ from numbered import decode_all, write_numbered
 from egochef.data.annotations import find_videos, open_data_folder, read_split
 from egochef.errors import InputError
 from egochef.inference.prediction import Prediction
-from egochef.inference.render import clock, make_timeline, nearest, read_truth, render_video
+from egochef.inference.render import make_timeline, nearest, read_truth, render_video
 from egochef.video.decode import VideoError, iter_frames, probe
 from egochef.video.overlay import StripPart
 
@@ -96,7 +96,6 @@ def test_a_long_video_shows_the_minute_around_now(tmp_path):
         assert [part.label for part in overlay.strip] == labels
         assert [part.label for part in overlay.truth] == happens
     assert timeline.overlay(70.0).status == ("1:10 / 3:20",)
-    assert clock(3725.9) == "1:02:05"
 
 
 def test_truth_is_drawn_and_comes_from_the_splits_asked_for(video, folder, toy_root, tmp_path):

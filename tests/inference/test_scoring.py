@@ -65,10 +65,20 @@ def test_views_are_averaged(engine, folder):
     assert np.allclose(np.exp(both.verb_output[1]), (probs[0] + probs[1])[0].numpy() / 2, atol=1e-5)
 
 
-def test_other_classes_are_refused(engine, folder):
-    other = dataclasses.replace(folder, taxonomy=Taxonomy(("cut",), ("onion",)))
-    with pytest.raises(InputError, match="are not the checkpoint's"):
-        score_split(engine, other, "validation", read_split(folder, "validation"))
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda verbs, nouns: (("cut",), ("onion",)), "97 verbs and 300 nouns, but {root} has 1 and 1"),
+        (lambda verbs, nouns: (nouns, verbs), "97 verbs and 300 nouns, but {root} has 300 and 97: .* are swapped"),
+        (lambda verbs, nouns: (verbs, (*nouns[:7], "x", *nouns[8:])), "its noun 7 is '.*', in {root} it is 'x'"),
+    ],
+)
+def test_other_classes_are_refused(engine, folder, change, fault):
+    other = dataclasses.replace(folder, taxonomy=Taxonomy(*change(folder.taxonomy.verbs, folder.taxonomy.nouns)))
+    with pytest.raises(
+        InputError, match=f"^run16: {fault.format(root=folder.root)}.* Use the data that it was trained"
+    ):
+        score_split(engine, other, "validation", read_split(folder, "validation"), name="run16")
 
 
 def test_scores_that_are_not_finite_are_refused(engine, folder):

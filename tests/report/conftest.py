@@ -174,6 +174,8 @@ def _random_scores(rng, rows, num_verbs, num_nouns, kind, with_actions):
         v, n, a = (scores[place].astype(np.float32).tolist() for scores in (verb, noun, action))
         if kind == "logits":
             v, n, a = softmax(v), softmax(n), softmax(a)
+            together = sum(v[action // 1000] * n[action % 1000] for action in action_id[place].tolist())
+            a = [prob * together for prob in a]  # they only compare the listed
         else:  # float32 sums to 1 within 1e-7
             v, n, a = ([prob / sum(probs) for prob in probs] for probs in (v, n, a))
         actions = dict(zip(action_id[place].tolist(), a, strict=True)) if with_actions else None

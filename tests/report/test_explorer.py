@@ -107,19 +107,22 @@ def plain_rows(index: Index, tables: list[ScoreTable]) -> list[dict]:
 
 
 def plain_said(table: ScoreTable, at: int, segment) -> dict:
-    best, confidence = {}, {}
+    best, confidence, probs = {}, {}, {}
     for task in ("verb", "noun"):
         scores = getattr(table, f"{task}_output")[at].tolist()
         chances = [score if table.kind == "probs" else math.exp(score) for score in scores]
         best[task] = max(range(len(scores)), key=lambda each: (scores[each], each))
-        confidence[task] = chances[best[task]] / sum(chances)
+        probs[task] = [chance / sum(chances) for chance in chances]
+        confidence[task] = probs[task][best[task]]
     best["action"] = best["verb"] * 1000 + best["noun"]
     confidence["action"] = confidence["verb"] * confidence["noun"]
     if table.action_output is not None:
         scores = table.action_output[at].tolist()
         top = scores.index(max(scores))
         best["action"] = int(table.action_id[at, top])
-        confidence["action"] = math.exp(scores[top]) / sum(map(math.exp, scores))
+        listed = [divmod(action, 1000) for action in table.action_id[at].tolist()]  # logits only compare these
+        together = sum(probs["verb"][verb] * probs["noun"][noun] for verb, noun in listed)
+        confidence["action"] = together * math.exp(scores[top]) / sum(map(math.exp, scores))
     truth = {"verb": segment.verb, "noun": segment.noun, "action": segment.verb * 1000 + segment.noun}
     return {"best": best, "confidence": confidence, "right": {task: best[task] == truth[task] for task in truth}}
 

@@ -522,6 +522,27 @@ def test_an_ensemble_of_scores_with_and_without_actions(kitchen, tmp_path):
     assert metrics["listed"]["all_action_accuracy_at_1"]["value"] == 0  # nobody takes a knife there: wash knife, 1002
 
 
+def test_labels_that_were_learned_from_are_told(kitchen, tmp_path):
+    """In the words, below the title, in numbers.json and on the terminal; unknown is not unseen."""
+    seen = write_scores(tmp_path / "seen.npz", seed=1, seen=np.array([1, 1, 0, 0, 1]))
+    clean = write_scores(tmp_path / "clean.npz", seed=2, seen=np.zeros(5, np.int64))
+    old = write_scores(tmp_path / "old.npz")
+    printed = report(seen, clean, old, "--data", kitchen, "--out", tmp_path / "out")
+    numbers = numbers_of(tmp_path / "out")
+    assert numbers["labels_seen_by"] == ["seen", "ensemble"]
+    assert numbers["labels_seen_not_told_by"] == ["old", "ensemble"]
+    first, second, third, *_ = numbers["sections"]["scores"]["words"]
+    assert first.startswith("Too good: seen has learned from the labels of 3 of these 5 segments.")
+    assert second == "The scores of old do not tell whether it has learned from these labels."
+    assert third.startswith("Too good: ensemble has learned from the labels of 3 of these 5 segments.")
+    assert "Too good, for labels were learned from: seen, ensemble." in Page(tmp_path / "out" / "report.html").text
+    assert "too good: seen, ensemble learned from labels that are scored here" in printed
+    report(clean, "--data", kitchen, "--out", tmp_path / "clean")
+    numbers = numbers_of(tmp_path / "clean")
+    assert numbers["labels_seen_by"] == numbers["labels_seen_not_told_by"] == []
+    assert not any("learned from" in word for word in numbers["sections"]["scores"]["words"])
+
+
 def test_names_that_tell_sources_apart(kitchen, tmp_path):
     one, other, third = tmp_path / "a" / "one.npz", tmp_path / "a" / "one" / "scores.npz", tmp_path / "b" / "one.npz"
     for path in (one, other, third):
@@ -549,8 +570,10 @@ def test_faults_of_scores(kitchen, scores, tmp_path):
     fails(scores, *out, "--split", "train", message="does not fit the 3 segments")
 
     wide = write_scores(tmp_path / "wide.npz", num_verbs=97, num_nouns=300)
-    fails(wide, *out, message=r"wide\.npz: scores of 97 verbs and 300 nouns, but .* has 3 and 4")
-    fails(scores, wide, *out, message=r"wide\.npz: scores of 97 verbs")
+    fails(wide, *out, message=r"wide\.npz: 97 verbs and 300 nouns, but .* has 3 and 4")
+    swapped = write_scores(tmp_path / "swapped.npz", num_verbs=4, num_nouns=3)
+    fails(swapped, *out, message=r"swapped\.npz: 4 verbs and 3 nouns, .* has 3 and 4: verb and noun are swapped")
+    fails(scores, wide, *out, message=r"wide\.npz: 97 verbs")
     few = write_scores(tmp_path / "few.npz", SEGMENTS[:4])
     fails(few, *out, message=r"few\.npz does not fit the 5 segments asked for: 1 missing \(P02_01_4\)")
     other = write_scores(tmp_path / "other.npz", narration_id=np.array([f"P09_01_{place}" for place in range(5)]))
@@ -734,7 +757,7 @@ def test_kept_scores_are_those_of_the_checkpoint_and_the_segments(trained, toy_r
 def test_a_run_of_other_classes_or_lost_data(trained, kitchen, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained, run)
-    fails(run, "--data", kitchen, "--out", tmp_path / "out", message="its classes .* are not the checkpoint's")
+    fails(run, "--data", kitchen, "--out", tmp_path / "out", message="run: 97 verbs and 300 nouns, but .* has 3 and 4")
     lines = [json.loads(line) for line in (run / "sessions.jsonl").read_text().splitlines()]
     (run / "sessions.jsonl").write_text("".join(json.dumps(line | {"data": "/lost"}) + "\n" for line in lines))
     printed = report(run, "--out", tmp_path / "out")

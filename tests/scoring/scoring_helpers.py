@@ -84,3 +84,28 @@ def slow_metrics(table: ScoreTable, truth: Truth) -> dict[str, float]:
             if unseen:
                 outcomes.setdefault(f"unseen_{task}_accuracy_at_1", []).append(first)
     return {key: 100 * sum(values) / len(values) for key, values in outcomes.items()}
+
+
+def slow_pair_probs(table: ScoreTable, row: int, *, is_told: bool) -> dict[int, float]:
+    """The probability of every action of a segment, pair by pair.
+
+    Args:
+        is_told: whether action scores are probabilities or their logarithms; else they only compare the listed actions.
+    """
+    verbs, nouns = (slow_probs(scores[row], table.kind) for scores in (table.verb_output, table.noun_output))
+    products = {1000 * v + n: p * q for v, p in enumerate(verbs) for n, q in enumerate(nouns)}
+    if table.action_id is None:
+        return products
+    listed = table.action_id[row].tolist()
+    by_product = math.fsum(products[action] for action in listed)
+    scores = [float(score) for score in table.action_output[row]]
+    if is_told:
+        probs = scores if table.kind == "probs" else [math.exp(score) for score in scores]
+        if len(listed) == len(products):
+            probs = [prob / math.fsum(probs) for prob in probs]
+    else:
+        probs = [by_product * prob for prob in slow_probs(np.array(scores), "logits")]
+    left = 1 - math.fsum(probs)
+    own = dict(zip(listed, probs, strict=True))
+    others = math.fsum(product for action, product in products.items() if action not in own)
+    return {a: own[a] if a in own else left * product / others for a, product in products.items()}

@@ -58,6 +58,15 @@ def test_official_results_are_read(tmp_path, name, zipped):
     np.testing.assert_array_equal(table.noun_output, TABLE.noun_output)
 
 
+@pytest.mark.parametrize("convert", [np.array, torch.from_numpy])
+def test_numbers_far_from_zero_keep_their_order(tmp_path, convert):
+    for rows in (np.array([[3, 1, 2]]) + 2**60, np.array([[3.0, 1.0, 2.0]]) / 1000 + 1e9):
+        content = {"verb_output": convert(rows), "noun_output": convert(rows), "narration_id": ["a"]}
+        torch.save(content, tmp_path / "results.pt")
+        table = load_scores(tmp_path / "results.pt")
+        assert table.verb_output.argsort(axis=1).tolist() == table.noun_output.argsort(axis=1).tolist() == [[1, 2, 0]]
+
+
 def test_what_numpy_1_wrote_is_read(tmp_path):
     path = tmp_path / "results.pt"
     torch.save(CONTENTS["dict of arrays"], path, _use_new_zipfile_serialization=False)

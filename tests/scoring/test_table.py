@@ -105,6 +105,59 @@ def test_a_constant_added_to_a_row_changes_nothing(scores, offset):
     np.testing.assert_array_equal(plain, shifted)
 
 
+@pytest.mark.parametrize("offset", [0.0, 20.0, 1e6, -1e6, 1e9, 2.0**52])
+def test_rows_far_from_zero_keep_their_order(offset):
+    """float32 has steps of 64 at 1e9; float64 of 1 at 2**52."""
+    step = 1.0 if offset == 2.0**52 else 0.001
+    rows = np.array([[3.0, 1, 2], [2, 3, 1]]) * step + offset
+    table = table_with(verb_output=rows, action_id=[[0, 1, 1000]] * 2, action_output=rows)
+    for scores in (table.verb_output, table.action_output):
+        assert scores.argsort(axis=1).tolist() == [[1, 2, 0], [2, 0, 1]]
+        differences = scores[:, :1] - scores
+        np.testing.assert_allclose(differences, rows[:, :1] - rows, atol=1e-6 * step)
+    small = table_with(verb_output=np.array([[3.0, 1, 2], [2, 3, 1]]) * step)
+    np.testing.assert_allclose(log_probs(table)[0], log_probs(small)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint64, np.int32])
+def test_whole_numbers_of_any_size_keep_their_order(kind):
+    large, small = np.iinfo(kind).max, np.iinfo(kind).min
+    rows = np.array([[large, large - 1, large - 2], [large - 1, small, large]], dtype=kind)
+    scores = table_with(verb_output=rows).verb_output
+    assert scores[0].tolist() == [0, -1, -2] and scores[1, [0, 2]].tolist() == [-1, 0]
+    assert scores[1, 1] == -np.float32(float(large) - float(small)) and np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("offset", [0, 1e6, 1e30])
+def test_float32_is_kept_byte_for_byte(tmp_path, offset):
+    rows = (np.random.default_rng(0).standard_normal((2, 3)) + offset).astype(np.float32)
+    table = table_with(verb_output=rows)
+    assert table.verb_output.tobytes() == rows.tobytes()
+    save_scores(tmp_path / "a.npz", table)
+    assert load_scores(tmp_path / "a.npz").verb_output.tobytes() == rows.tobytes()
+
+
+def test_log_probabilities_are_kept_as_given():
+    """What tells how much of all mass listed actions have is not taken off."""
+    logs = np.array([[-1.5, -15.9, -3.0]] * 2)
+    table = table_with(action_id=[[0, 1, 1000]] * 2, action_output=logs)
+    assert np.array_equal(table.action_output, logs.astype(np.float32))
+
+
+@pytest.mark.parametrize("seen", [[1], [1, 2], [0.0, 1.0], [[0, 1]], ["a", "b"]])
+def test_seen_is_a_number_for_each_segment(seen):
+    with pytest.raises(InputError, match="seen is .*, expected 1, 0 or -1 per segment"):
+        table_with(seen=np.array(seen))
+
+
+def test_seen_comes_back_and_goes_with_its_rows(tmp_path):
+    table = table_with(seen=np.array([1, 0]))
+    save_scores(tmp_path / "a.npz", table)
+    assert same(load_scores(tmp_path / "a.npz"), table)
+    assert align(table, ["b", "a"]).seen.tolist() == [0, 1]
+    assert table_with().seen.tolist() == [-1, -1]
+
+
 def test_log_probs_of_probabilities():
     verbs, nouns = log_probs(table_with(**PROBS))
     np.testing.assert_allclose(verbs[1], np.log([0.2, 0.3, 0.5]), atol=1e-6)

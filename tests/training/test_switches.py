@@ -139,7 +139,7 @@ def test_a_teacher_that_lacks_segments_or_knows_other_classes(toy_root, teacher,
         train(few, toy_root, tmp_path / "run")
     other = ScoreTable(whole.narration_id, whole.verb_output[:, :90], whole.noun_output, "logits")
     save_scores(tmp_path / "other.npz", other)
-    with pytest.raises(InputError, match="knows 90 verbs and 300 nouns, this model 97 and 300"):
+    with pytest.raises(InputError, match="other.npz: 90 verbs and 300 nouns, but the student has 97 and 300"):
         train(dataclasses.replace(HEADS, teacher=str(tmp_path / "other.npz")), toy_root, tmp_path / "run")
     with pytest.raises(InputError, match="no such file"):
         train(dataclasses.replace(HEADS, teacher="nowhere.npz"), toy_root, tmp_path / "run")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egochef.video.times import LOOKAHEAD_PACKETS, EveryFrame, ListedTimes, TimeGrid, Wanted, with_next_pts
+from egochef.video.times import LOOKAHEAD_PACKETS, EveryFrame, ListedTimes, TimeGrid, Wanted, clock, with_next_pts
 
 
 @dataclass(frozen=True)
@@ -111,3 +111,19 @@ def test_every_frame_begins_with_the_one_on_screen() -> None:
     spans = [(-math.inf, 0.5), (0.5, 0.99), (0.99, 1.01), (1.01, 1.9), (1.9, 2.5), (2.0, 2.5)]
     assert [rule.count(a, b) for a, b in spans] == [0, 0, 1, 1, 1, 0]
     assert [rule.next(t) for t in (-math.inf, 0.9, 1.0005, 1.5, 2.0)] == [1.0, 1.0, 1.0, 1.5, None]
+
+
+@pytest.mark.parametrize(
+    ("time_s", "text"),
+    [
+        (0.0, "0:00"),
+        (7.5, "0:07"),
+        (7.999, "0:07"),
+        (8.0 - 1e-9, "0:08"),
+        (59.6, "0:59"),
+        (3599.9, "59:59"),
+        (3725.9, "1:02:05"),
+    ],
+)
+def test_a_clock_shows_the_second_that_is_going_on(time_s, text):
+    assert clock(time_s) == text

@@ -107,6 +107,14 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, allow_nan=False))
 
 
+def print_seen(told: dict[str, list[str]]) -> None:
+    """What there is to say of labels that models have learned from, below the numbers."""
+    if names := told["labels_seen_by"]:
+        print(f"too good: {', '.join(names)} learned from labels that are scored here")
+    if names := told["labels_seen_not_told_by"]:
+        print(f"not told: whether {', '.join(names)} learned from labels that are scored here")
+
+
 def make_console() -> "Console":
     """Where tables go: as wide as the terminal, plain and wide where there is none."""
     from rich import console as rich
@@ -121,53 +129,75 @@ def make_console() -> "Console":
     return console
 
 
-def read_tuned(args: argparse.Namespace, split: str) -> "Tuned | None":
+def read_tuned(
+    args: argparse.Namespace, split: str, segments: "tuple[Segment, ...]", *, takes_seen: bool = True
+) -> "Tuned | None":
     """What --tuned names, before any work is done; None without it.
 
+    Args:
+        takes_seen: whether it may have been chosen by the labels of the segments that are scored with it.
+
     Raises:
-        InputError: no tuning, or a prior that has seen the split.
+        InputError: no tuning, or one that was chosen by their labels and may not be.
     """
     from egochef.data.annotations import open_data_folder
     from egochef.deploy.backends import origin_of
-    from egochef.inference.scoring import prior_of
+    from egochef.inference.scoring import check_unseen, labels_tuned_on, prior_of
     from egochef.records import read_about
     from egochef.scoring.tuning import Tuned, Tuning
 
     if args.tuned is None:
         return None
     tuning = read_about(args.tuned, Tuning, "egochef tune")
-    if not tuning.prior_strength:
-        return Tuned(tuning, None)
-    seen = {each for path in args.checkpoint or () for each in origin_of(path).train_on}
-    prior = prior_of(open_data_folder(args.data), tuple(dict.fromkeys((*tuning.prior_splits, *sorted(seen)))))
-    prior.check(split)
-    return Tuned(tuning, prior)
+    prior = None
+    if tuning.prior_strength:
+        counted = {each for path in args.checkpoint or () for each in origin_of(path).train_on}
+        splits = tuple(dict.fromkeys((*tuning.prior_splits, *sorted(counted))))
+        prior = prior_of(open_data_folder(args.data), splits)
+    tuned = Tuned(tuning, prior)
+    if not takes_seen:
+        check_unseen(labels_tuned_on(tuned, split, segments), str(args.tuned), split)
+    return tuned
 
 
-def read_tables(args: argparse.Namespace, split: str) -> "tuple[list[str], list[ScoreTable], tuple[Segment, ...]]":
-    """What --checkpoint or --scores names, as (names, tables of the split, the split's segments).
+def read_tables(
+    args: argparse.Namespace, split: str, *, takes_seen: bool = True
+) -> "tuple[list[str], list[ScoreTable], tuple[Segment, ...]]":
+    """What --checkpoint or --scores names, as (names, tables of the split, the split's segments in their order).
+
+    Args:
+        takes_seen: whether they may be by models that have learned from the segments' labels.
 
     Raises:
-        InputError: neither was given, or anything about files, data and classes that does not fit.
+        InputError: neither was given, or anything about files, data and classes that does not fit; before any work
+            is done where that can be told.
     """
     from egochef.data.annotations import open_data_folder, read_split
-    from egochef.deploy.backends import load_scorer, views_of
+    from egochef.deploy.backends import load_scorer, origin_of, score_checkpoint, seen_by
     from egochef.errors import InputError
-    from egochef.inference.scoring import score_split
-    from egochef.scoring.table import load_scores
+    from egochef.inference.scoring import check_taxonomy, check_unseen, fitted
+    from egochef.scoring.table import load_scores, seen_of
 
     paths = args.checkpoint or args.scores
     if not paths:
         raise InputError("nothing to score: give --checkpoint C ... or --scores S ...")
     folder = open_data_folder(args.data, args.participants)
     segments = read_split(folder, split)
+    names = [str(path) for path in paths]
     if args.scores:
-        tables = [load_scores(path) for path in paths]
+        tables = [fitted(load_scores(path), folder, segments, str(path)) for path in paths]
+        seen = [seen_of(table) for table in tables]
     else:
+        for path in paths:
+            check_taxonomy(origin_of(path).taxonomy, folder, str(path))
+        seen = [seen_by(path, split, segments) for path in paths]
+    if not takes_seen:
+        for name, each in zip(names, seen, strict=True):
+            check_unseen(each, name, split)
+    if args.checkpoint:
         engines = [load_scorer(path, device=args.device, precision=args.precision) for path in paths]
-        views = [args.views if args.views is not None else views_of(path) for path in paths]
         tables = [
-            score_split(engine, folder, split, segments, num_views=num_views)
-            for engine, num_views in zip(engines, views, strict=True)
+            score_checkpoint(path, engine, folder, split, segments, num_views=args.views)
+            for path, engine in zip(paths, engines, strict=True)
         ]
-    return [str(path) for path in paths], tables, segments
+    return names, tables, segments

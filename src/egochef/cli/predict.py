@@ -148,7 +148,8 @@ def _print(line: dict[str, Any], before: dict[str, Any] | None) -> None:
 
 def _as_text(line: dict[str, Any]) -> str:
     """What is shown, or what is likeliest where nothing is."""
-    text = f"  {line['time_s']:8.2f} s  {line['action_prob']:4.0%}  {line['action']}"
+    hundredths = round(1000 * line["time_s"]) // 10  # begun, as all clocks here: 7.999 s is in second 7
+    text = f"  {hundredths / 100:8.2f} s  {line['action_prob']:4.0%}  {line['action']}"
     if line["shown"] is None:
         return f"{text} (uncertain)"
     return text if line["shown"] == line["action"] else f"{text} (shown: {line['shown']})"

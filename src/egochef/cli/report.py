@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from egochef.cli.common import DATA_HELP, add_json, print_json
+from egochef.cli.common import DATA_HELP, add_json, print_json, print_seen
 
 HELP = "what a model does, as one page and figures: curves, scores, confusions, calibration, clips"
 EXAMPLE = "egochef report outputs/run16 outputs/run32 --data EPIC-KITCHENS --out outputs/report"
@@ -55,13 +55,14 @@ def run(args: argparse.Namespace) -> int:
         results=args.results,
     )
     if args.json:
-        print_json({"page": str(report.page), "missing": report.missing, "metrics": report.metrics})
+        print_json({"page": str(report.page), "missing": report.missing, "metrics": report.metrics} | report.told)
         return 0
     for name, metrics in report.metrics.items():
         values = ", ".join(
             f"{task} {metrics[f'all_{task}_accuracy_at_1']['value']:.1f} %" for task in ("verb", "noun", "action")
         )
         print(f"{name}: {values}")
+    print_seen(report.told)
     for line in report.missing:
         print(f"missing: {line}")
     num, size = len(report.figures), report.page.stat().st_size

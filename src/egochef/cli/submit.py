@@ -37,26 +37,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from egochef.data.annotations import open_data_folder, read_split
     from egochef.errors import InputError
-    from egochef.scoring.submission import check_submission, write_submission
+    from egochef.scoring.submission import check_submission, make_submission
     from egochef.scoring.tuning import combine
 
     folder = open_data_folder(args.data, args.participants)
     if folder.participants:
         raise InputError(f"{args.data}: a submission needs everybody's segments, not only some participants'")
     taxonomy = folder.taxonomy
-    ids = [segment.narration_id for segment in read_split(folder, args.split)]
-    path = args.check
-    if path is None:
-        sls = find_sls(args)
-        tuned = read_tuned(args, args.split)
-        names, tables, _ = read_tables(args, args.split)
-        scores = combine(tables, names, tuned)
-        path = args.out
-        write_submission(path, scores, sls, ids, with_actions=not args.no_actions)
-    summary = check_submission(path, ids, taxonomy.num_verbs, taxonomy.num_nouns)
-    print(f"{path}: valid, {describe(summary)}")
-    if args.check is None:
-        print("next: upload it as docs/submission.md tells (one submission a day counts, malformed ones too)")
+    segments = read_split(folder, args.split)
+    ids = [segment.narration_id for segment in segments]
+    if args.check:
+        print(f"{args.check}: valid, {describe(check_submission(args.check, ids, *taxonomy.counts))}")
+        return 0
+    sls = find_sls(args)
+    tuned = read_tuned(args, args.split, segments)
+    names, tables, _ = read_tables(args, args.split)
+    scores = combine(tables, names, tuned)
+    summary = make_submission(args.out, scores, sls, ids, *taxonomy.counts, with_actions=not args.no_actions)
+    print(f"{args.out}: valid, {describe(summary)}")
+    print("next: upload it as docs/submission.md tells (one submission a day counts, malformed ones too)")
     return 0
 
 

@@ -163,12 +163,14 @@ class EpochTable:
         self.epochs, self._begun = epochs, False
 
     def __call__(self, line: dict[str, Any], metrics: dict[str, float]) -> None:
+        from egochef.video.times import clock
+
         cells = [f"{line['epoch']}/{self.epochs}", line["step"], f"{line['loss']:.4f}"]
         cells += [_percent(metrics, kind) for kind in ("verb", "noun", "action")]
         cells += [
             f"{line['clips_per_s']:.1f}",
             f"{line['wait_share']:.1%}",
-            _duration(line["epoch_s"]),
+            clock(line["epoch_s"]),
             line["skipped"],
         ]
         for row in [cells] if self._begun else [self.TITLES, cells]:
@@ -179,12 +181,6 @@ class EpochTable:
 def _percent(metrics: dict[str, float], kind: str) -> str:
     name = f"all_{kind}_accuracy_at_1"
     return f"{metrics[name]:.2f}" if name in metrics else "-"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def check_flags(args: argparse.Namespace) -> None:

@@ -27,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from egochef.data.annotations import open_data_folder, read_split
-    from egochef.deploy.backends import load_scorer
+    from egochef.deploy.backends import load_scorer, score_checkpoint
     from egochef.errors import InputError
     from egochef.files import write_json
-    from egochef.inference.scoring import prior_of, score_split, truth_of
+    from egochef.inference.scoring import check_taxonomy, prior_of, truth_of
     from egochef.model.checkpoint import checkpoint_file, read_checkpoint
     from egochef.records import to_dict
     from egochef.scoring.tuning import tune
@@ -49,16 +49,17 @@ def run(args: argparse.Namespace) -> int:
     if seen != {("train",)}:
         raise InputError("tuning is for checkpoints trained on train alone, so that validation can judge it")
     folder = open_data_folder(args.data, args.participants)
+    for path, about in abouts.items():
+        check_taxonomy(about.taxonomy, folder, str(path))
     (participants,) = held_out
     segments = tuple(each for each in read_split(folder, "train") if each.participant_id in participants)
     if not segments:
         raise InputError(f"{args.data}: no training segments of {', '.join(participants)}, who were held out")
     prior = prior_of(folder, ("train",), without=participants)
     tables = []
-    for path, about in abouts.items():
+    for path in abouts:
         engine = load_scorer(path, device=args.device, precision=args.precision)
-        views = about.num_views if args.views is None else args.views
-        tables.append(score_split(engine, folder, "train", segments, num_views=views))
+        tables.append(score_checkpoint(path, engine, folder, "train", segments, num_views=args.views))
     names = [str(path) for path in args.checkpoint]
     tuning = tune(tables, names, truth_of(folder, "train", segments), prior, participants)
     write_json(args.out, to_dict(tuning))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from egochef.clip import ClipSpec
+from egochef.data.annotations import DataFolder, Segment
 from egochef.data.sampling import centre_times
 from egochef.data.transforms import eval_crop
 from egochef.deploy.agreement import TOLERANCES, check, compare
@@ -28,9 +29,11 @@ from egochef.engines.onnx_engine import RUNTIMES, OnnxEngine, has_runtime, need_
 from egochef.engines.torch_engine import load
 from egochef.errors import InputError
 from egochef.files import atomic_folder, sha256_of, write_json
-from egochef.model.checkpoint import Checkpoint, checkpoint_file, load_checkpoint, read_checkpoint
+from egochef.inference.scoring import score_split, seen_labels
+from egochef.model.checkpoint import Checkpoint, checkpoint_file, read_checkpoint
 from egochef.model.download import cache_folder, cache_is_named
 from egochef.runtime import pick_device
+from egochef.scoring.table import ScoreTable
 from egochef.video.decode import decode_at, iter_frames, probe
 
 log = logging.getLogger(__name__)
@@ -132,15 +135,48 @@ def load_scorer(checkpoint: Path, *, device: str | None = None, precision: str =
 
 
 def origin_of(checkpoint: Path) -> Checkpoint | ExportAbout:
-    """What a checkpoint or an exported file says of how it came about: `initial_weights`, `train_on`.
+    """What a checkpoint or an exported file says of how it came about: `initial_weights`, `train_on`, `held_out`.
 
     Raises:
         InputError: no such file, or not one of ours.
     """
     if checkpoint.suffix not in EXPORTED:
-        return load_checkpoint(checkpoint_file(checkpoint))[1]
+        return read_checkpoint(checkpoint_file(checkpoint))
     encoder, _ = pair_paths(checkpoint)
     return read_export(checkpoint if checkpoint.exists() else encoder)
+
+
+def score_checkpoint(
+    checkpoint: Path,
+    engine: ClipEngine,
+    folder: DataFolder,
+    split: str,
+    segments: tuple[Segment, ...],
+    *,
+    num_views: int | None = None,
+) -> ScoreTable:
+    """Scores of a split's segments by a checkpoint, with what it says of having learned from their labels.
+
+    Args:
+        engine: the checkpoint, loaded by `load_scorer`.
+        num_views: clips a segment; None: as the checkpoint tells.
+
+    Raises:
+        InputError: as `score_split`, naming the checkpoint.
+    """
+    num_views = views_of(checkpoint) if num_views is None else num_views
+    table = score_split(engine, folder, split, segments, num_views=num_views, name=str(checkpoint))
+    return dataclasses.replace(table, seen=seen_by(checkpoint, split, segments))
+
+
+def seen_by(checkpoint: Path, split: str, segments: tuple[Segment, ...]) -> np.ndarray:
+    """(S,) int8 for `ScoreTable.seen`, by what a checkpoint or an exported file says of itself.
+
+    Raises:
+        InputError: as `origin_of`.
+    """
+    origin = origin_of(checkpoint)
+    return seen_labels(origin.train_on, origin.held_out, split, segments)
 
 
 def views_of(checkpoint: Path) -> int:

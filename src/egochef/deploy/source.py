@@ -54,6 +54,7 @@ class Source:
             clip=checkpoint.clip,
             verbs=checkpoint.taxonomy.verbs,
             nouns=checkpoint.taxonomy.nouns,
+            held_out=checkpoint.held_out,
         )
 
 

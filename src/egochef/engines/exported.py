@@ -63,6 +63,8 @@ class ExportAbout:
     clip: ClipSpec
     verbs: tuple[str, ...]
     nouns: tuple[str, ...]
+    held_out: tuple[str, ...] = ()
+    """participants of `train_on` whose labels were not seen; older files do not tell"""
     format: int = FORMAT
 
     def __post_init__(self) -> None:

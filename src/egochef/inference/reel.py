@@ -17,7 +17,7 @@ from tqdm import tqdm
 from egochef.data.transforms import shorter_side_to
 from egochef.errors import InputError
 from egochef.inference.prediction import Prediction
-from egochef.inference.render import clock, nearest, overlay_of
+from egochef.inference.render import nearest, overlay_of
 from egochef.inference.segments import join_runs
 from egochef.texts import escaped
 from egochef.video.cards import FAINT, draw_card, fit, mosaic
@@ -25,6 +25,7 @@ from egochef.video.decode import decode_at, iter_at, probe
 from egochef.video.encode import EncodeSpec, write_video
 from egochef.video.overlay import draw_overlay
 from egochef.video.paint import label_colour
+from egochef.video.times import clock
 
 log = logging.getLogger(__name__)
 

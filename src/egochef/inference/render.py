@@ -21,6 +21,7 @@ from egochef.texts import escaped
 from egochef.video.decode import iter_frames, probe
 from egochef.video.encode import TICKS_PER_S, EncodeSpec, write_video
 from egochef.video.overlay import Overlay, StripPart, at_least, draw_overlay
+from egochef.video.times import clock
 
 STRIP_S = 60.0
 """a longer video's strip shows this much of it, around now"""
@@ -165,13 +166,6 @@ def render_video(
             writer.add(draw_overlay(at_least(frame), timeline.overlay(time_s)), time_s)
             bar.update(round(min(time_s, total_s) - bar.n, 3))
         return writer.num_frames
-
-
-def clock(time_s: float) -> str:
-    """1:05 or 1:02:03, for people."""
-    minutes, seconds = divmod(int(time_s), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def _between(parts: Sequence[StripPart], start_s: float, stop_s: float) -> Sequence[StripPart]:

@@ -26,7 +26,16 @@ from egochef.runtime import num_cpus
 from egochef.scoring.actions import keep_best
 from egochef.scoring.metrics import Truth
 from egochef.scoring.prior import Prior
-from egochef.scoring.table import ScoreTable
+from egochef.scoring.table import (
+    SEEN,
+    UNSEEN,
+    ScoreTable,
+    align,
+    check_classes,
+    take_rows,
+    wrong_classes,
+)
+from egochef.scoring.tuning import Tuned
 from egochef.taxonomy import Taxonomy
 
 log = logging.getLogger(__name__)
@@ -80,6 +89,87 @@ def prior_of(folder: DataFolder, splits: tuple[str, ...], *, without: tuple[str,
     if not verbs:
         raise InputError(f"{folder.root}: no segments of {' and '.join(splits)} are left to count a prior on")
     return Prior.count(verbs, nouns, folder.taxonomy.num_verbs, folder.taxonomy.num_nouns, splits)
+
+
+def check_taxonomy(taxonomy: Taxonomy, folder: DataFolder, name: str) -> None:
+    """Whether a model knows a data folder's classes.
+
+    Args:
+        name: what to call the model in errors, such as its file.
+
+    Raises:
+        InputError: it knows other numbers of verbs and nouns, or others by name.
+    """
+    if taxonomy == folder.taxonomy:
+        return
+    fault = wrong_classes(taxonomy.counts, folder.taxonomy.counts, str(folder.root))
+    if fault is None:
+        task, number, own, other = next(
+            (task, number, own, other)
+            for task, ours, theirs in (
+                ("verb", taxonomy.verbs, folder.taxonomy.verbs),
+                ("noun", taxonomy.nouns, folder.taxonomy.nouns),
+            )
+            for number, (own, other) in enumerate(zip(ours, theirs, strict=True))
+            if own != other
+        )
+        fault = f"its {task} {number} is {own!r}, in {folder.root} it is {other!r}"
+    raise InputError(f"{name}: {fault}. Use the data that it was trained for.")
+
+
+def fitted(table: ScoreTable, folder: DataFolder, segments: tuple[Segment, ...], name: str) -> ScoreTable:
+    """A file's scores in the order of a data folder's segments; of everybody's those that are asked for.
+
+    Args:
+        name: what to call the table in errors, such as its file.
+
+    Raises:
+        InputError: the scores are of other classes or segments.
+    """
+    check_classes(table, *folder.taxonomy.counts, name=name, whose=str(folder.root))
+    ids = [segment.narration_id for segment in segments]
+    if folder.participants and len(rows := np.flatnonzero(np.isin(table.narration_id, ids))) == len(ids):
+        table = take_rows(table, rows)
+    return align(table, ids, name=name)
+
+
+def seen_labels(
+    train_on: tuple[str, ...], held_out: tuple[str, ...], split: str, segments: tuple[Segment, ...]
+) -> np.ndarray:
+    """(S,) int8 for `ScoreTable.seen`: whether a model has learned from the labels of a split's segments.
+
+    Args:
+        train_on: splits that it was trained on.
+        held_out: participants of these whose segments it was not trained on.
+    """
+    seen = [split in train_on and segment.participant_id not in held_out for segment in segments]
+    return np.where(seen, SEEN, UNSEEN).astype(np.int8)
+
+
+def labels_tuned_on(tuned: Tuned, split: str, segments: tuple[Segment, ...]) -> np.ndarray:
+    """(S,) int8 for `ScoreTable.seen`: whether a split's labels had a part in a tuning, by its prior or by the
+    participants of train that it was chosen on."""
+    people = tuned.tuning.participants if split == "train" else ()
+    is_counted = tuned.prior is not None and split in tuned.prior.splits
+    return np.where([is_counted or each.participant_id in people for each in segments], SEEN, UNSEEN).astype(np.int8)
+
+
+def check_unseen(seen: np.ndarray, name: str, split: str) -> None:
+    """Whether a score would say how a model does on what is new to it; what is not told passes.
+
+    Args:
+        seen: (S,) as in a ScoreTable.
+        name: whose scores they are.
+
+    Raises:
+        InputError: its labels were learned from.
+    """
+    if num := int((seen == SEEN).sum()):
+        raise InputError(
+            f"{name}: has learned from the labels of {num:,} of these {len(seen):,} {split} segments, so its score "
+            "would be too good. Choose a split or --participants that it has not seen, or score them all the same by "
+            "--seen."
+        )
 
 
 def read_batches(
@@ -167,19 +257,23 @@ def score_features(
 
 
 def score_split(
-    engine: ClipEngine, folder: DataFolder, split: str, segments: tuple[Segment, ...], *, num_views: int = 1
+    engine: ClipEngine,
+    folder: DataFolder,
+    split: str,
+    segments: tuple[Segment, ...],
+    *,
+    num_views: int = 1,
+    name: str = "the checkpoint",
 ) -> ScoreTable:
     """Score a data folder's split with a checkpoint of the same taxonomy.
+
+    Args:
+        name: what to call the checkpoint in errors, such as its file.
 
     Raises:
         InputError: the checkpoint's classes are not the folder's, or a video is missing or cannot be read.
     """
-    if engine.taxonomy != folder.taxonomy:
-        ours, theirs = engine.taxonomy, folder.taxonomy
-        raise InputError(
-            f"{folder.root}: its classes ({theirs.num_verbs} verbs, {theirs.num_nouns} nouns) are not the checkpoint's "
-            f"({ours.num_verbs}, {ours.num_nouns}), or are named otherwise. Use the data that it was trained for."
-        )
+    check_taxonomy(engine.taxonomy, folder, name)
     if not 1 <= num_views <= MAX_VIEWS:
         raise InputError(f"{num_views} views of a segment: expected 1 to {MAX_VIEWS}")
     if is_features(folder.root):

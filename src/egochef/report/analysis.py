@@ -15,7 +15,7 @@ from egochef.inference.scoring import truth_of
 from egochef.report.intervals import Estimate, estimate
 from egochef.scoring.actions import best_of
 from egochef.scoring.metrics import SUBSETS, TASKS, TOP_K, Truth, subset_rows
-from egochef.scoring.table import ScoreTable
+from egochef.scoring.table import ScoreTable, seen_of
 from egochef.taxonomy import ACTION_BASE
 
 LENGTHS_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, np.inf)
@@ -80,6 +80,8 @@ class Outcome:
     """by task (S, 5): their probabilities"""
     hits: dict[str, np.ndarray]
     """by task (S, 5) bool: is the k-th best the right one?"""
+    seen: np.ndarray
+    """(S,) int8: whether it has learned from the segment's label, as in a ScoreTable"""
 
     def best(self, task: str) -> np.ndarray:
         """(S,) ids."""
@@ -207,7 +209,7 @@ def outcome_of(name: str, table: ScoreTable, split: Split) -> Outcome:
     """What a table, whose rows are the split's segments, says of each."""
     ids, probs = best_of(table, TOP_K)
     own = {"verb": split.truth.verb, "noun": split.truth.noun, "action": split.action}
-    return Outcome(name, ids, probs, {task: ids[task] == own[task][:, None] for task in TASKS})
+    return Outcome(name, ids, probs, {task: ids[task] == own[task][:, None] for task in TASKS}, seen_of(table))
 
 
 def official(outcome: Outcome, split: Split) -> dict[str, Estimate]:

@@ -27,6 +27,7 @@ from egochef.report.scores import is_run, read_scores
 from egochef.report.sections import Figure, Section, Table, curve_section, sections_of
 from egochef.report.theme import save_figure
 from egochef.scoring.ensemble import ensemble
+from egochef.scoring.table import SEEN, who_has_seen
 from egochef.training.card import read_sessions
 from egochef.training.runs import look_at
 
@@ -47,6 +48,8 @@ class Report:
     """what the report would have and has not, for people"""
     metrics: dict[str, dict[str, dict[str, Any]]]
     """by model and official name: the estimate's fields"""
+    told: dict[str, list[str]]
+    """who has seen the labels, as in metrics.json"""
     seconds: float
 
 
@@ -113,8 +116,9 @@ def make_report(
         for outcome in outcomes
         if opened is not None
     }
-    write_json(out / NUMBERS, _numbers(opened, metrics, sections, missing))
-    return Report(out / PAGE, tuple(figures), tuple(missing), metrics, time.perf_counter() - started)
+    told = who_has_seen([outcome.name for outcome in outcomes], [outcome.seen for outcome in outcomes])
+    write_json(out / NUMBERS, _numbers(opened, metrics, sections, missing) | told)
+    return Report(out / PAGE, tuple(figures), tuple(missing), metrics, told, time.perf_counter() - started)
 
 
 def _of_state(run: Path) -> list[str]:
@@ -191,6 +195,8 @@ def _subtitle(opened: Split | None, outcomes: Sequence[Outcome]) -> str:
     videos, people = len(set(opened.video.tolist())), len({segment.participant_id for segment in opened.segments})
     text = f"{opened.name}: {len(opened):,} segments of {videos:,} videos and {people:,} participants"
     detail = f" What is about one model is about {outcomes[-1].name}." if len(outcomes) > 1 else ""
+    if seen := [outcome.name for outcome in outcomes if (outcome.seen == SEEN).any()]:
+        detail += f" Too good, for labels were learned from: {', '.join(seen)}."
     return f"{text}.{detail}"
 
 

@@ -7,16 +7,16 @@ as hashes, so that a second report or a look at it needs no model.
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from egochef.data.annotations import DataFolder, Segment
+from egochef.deploy.backends import load_scorer, score_checkpoint, seen_by
 from egochef.errors import InputError
 from egochef.files import sha256_of
-from egochef.model.checkpoint import BEST
-from egochef.scoring.table import ScoreTable, align, load_scores, save_scores, take_rows
+from egochef.inference.scoring import check_taxonomy, fitted
+from egochef.model.checkpoint import BEST, read_checkpoint
+from egochef.scoring.table import ScoreTable, load_scores, save_scores
 from egochef.training.runfiles import CONFIG
 
 log = logging.getLogger(__name__)
@@ -55,16 +55,7 @@ def read_scores(
     found = []
     for name, path in zip(names, sources, strict=True):
         table = _of_run(path, folder, split, segments, device) if is_run(path) else _of_file(path)
-        sizes, expected = (table.num_verbs, table.num_nouns), (folder.taxonomy.num_verbs, folder.taxonomy.num_nouns)
-        if sizes != expected:
-            raise InputError(
-                f"{path}: scores of {sizes[0]} verbs and {sizes[1]} nouns, but {folder.root} has {expected[0]} and "
-                f"{expected[1]}. Give the data that they are of."
-            )
-        ids = [segment.narration_id for segment in segments]
-        if folder.participants and len(rows := np.flatnonzero(np.isin(table.narration_id, ids))) == len(ids):
-            table = take_rows(table, rows)  # of a file with everybody's
-        table = align(table, ids, name=str(path))
+        table = fitted(table, folder, segments, str(path))
         found.append(Scores(name, path, table))
     return found
 
@@ -98,17 +89,14 @@ def _of_run(run: Path, folder: DataFolder, split: str, segments: tuple[Segment, 
     best = run / BEST
     if not best.is_file():
         raise InputError(f"{run}: has no {BEST} yet, so it has no scores. Wait for its first evaluation.")
+    check_taxonomy(read_checkpoint(best).taxonomy, folder, str(run))  # of kept scores too
     kept = run / FOLDER / f"{split}-{sha256_of(best)[:HASH_LETTERS]}-{_hash_of(segments)}.npz"
     if kept.is_file():
-        try:
-            return load_scores(kept)
+        try:  # older ones do not tell what was seen
+            return replace(load_scores(kept), seen=seen_by(run, split, segments))
         except InputError as error:
             log.warning("%s They are made anew.", error)
-    from egochef.deploy.backends import load_scorer, views_of
-    from egochef.inference.scoring import score_split
-
-    engine = load_scorer(run, device=device, precision="auto")
-    table = score_split(engine, folder, split, segments, num_views=views_of(run))
+    table = score_checkpoint(run, load_scorer(run, device=device), folder, split, segments)
     try:
         save_scores(kept, table)
         for older in kept.parent.glob(f"{split}-*.npz"):

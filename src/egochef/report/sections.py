@@ -35,6 +35,7 @@ from egochef.report.curves import Curves, canonical
 from egochef.report.intervals import MIN_VIDEOS, NUM_DRAWS, Estimate
 from egochef.report.timeline import timeline, typical_video
 from egochef.scoring.metrics import SUBSETS, TASKS
+from egochef.scoring.table import NOT_TOLD, SEEN
 
 Chart = alt.Chart | alt.LayerChart
 NUM_MISTAKES, NUM_CLIPS, NUM_RANKED = 15, 6, 5
@@ -145,7 +146,7 @@ def score_section(outcomes: Sequence[Outcome], split: Split) -> Section:
         values = [metrics[name].get(f"{subset}_{task}_accuracy_at_{k}") for name in metrics]
         num = next((value.num for value in values if value), 0)
         rows.append((f"{subset} {task} top-{k}", *(_shown(value) for value in values), f"{num:,}"))
-    words = []
+    words = [word for outcome in outcomes if (word := _seen_word(outcome, split))]
     for name, found in metrics.items():
         action, verb, noun = (found[f"all_{task}_accuracy_at_1"] for task in ("action", "verb", "noun"))
         words.append(
@@ -391,6 +392,19 @@ def _ranked_table(title: str, groups: Sequence[Group]) -> Table:
     chosen = [*ranked[:NUM_RANKED], *ranked[-NUM_RANKED:]]
     rows = tuple((each.name, *(_shown(getattr(each, task)) for task in TASKS), f"{each.num:,}") for each in chosen)
     return Table(f"{title}: the {NUM_RANKED} worst and best by action", ("", *TASKS, "segments"), rows)
+
+
+def _seen_word(outcome: Outcome, split: Split) -> str | None:
+    """What is to be said of labels that a model has learned from."""
+    num = int((outcome.seen == SEEN).sum())
+    if num:
+        return (
+            f"Too good: {outcome.name} has learned from the labels of {num:,} of these {len(split):,} segments. Its "
+            "numbers do not say how it does on what is new to it."
+        )
+    if (outcome.seen == NOT_TOLD).any():
+        return f"The scores of {outcome.name} do not tell whether it has learned from these labels."
+    return None
 
 
 def _shown(value: Estimate | None) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from egochef.errors import InputError
-from egochef.scoring.actions import with_actions
-from egochef.scoring.table import ScoreTable, align, log_probs, to_log_probs
+from egochef.scoring.actions import action_log_probs, top_actions
+from egochef.scoring.table import ScoreTable, align, any_seen, check_classes, log_probs, seen_of
 
 
 def ensemble(
@@ -18,8 +18,9 @@ def ensemble(
 ) -> ScoreTable:
     """The weighted mean of the tables' probabilities, aligned by narration id, in the first table's order.
 
-    Action fields are averaged too where a table has one; one without gets that of the official rule. An action that a
-    table does not list counts as 0 there, and as many of the best are kept as the longest list has.
+    Where a table has an action field, actions are averaged too: all that any member lists, or would by the official
+    rule, by the probability that each member gives them (`action_log_probs`). As many of the best are kept as the
+    longest list has.
 
     Args:
         weights: one positive number per table, equal if not given; only their ratios matter.
@@ -35,10 +36,9 @@ def ensemble(
         raise InputError(f"{len(names)} names for {len(tables)} tables of scores, expected one each")
     log_weights = _log_weights(weights, len(tables))
     tables = [_fitted(table, tables[0], name, names[0]) for table, name in zip(tables, names, strict=True)]
-    if any(table.action_id is not None for table in tables):
-        tables = [with_actions(table) for table in tables]
+    has_actions = any(table.action_id is not None for table in tables)
     verbs, nouns = zip(*(log_probs(table) for table in tables), strict=True)
-    action_id, action_output = _mean_actions(tables, log_weights) if tables[0].action_id is not None else (None, None)
+    action_id, action_output = _mean_actions(tables, log_weights) if has_actions else (None, None)
     return ScoreTable(
         narration_id=tables[0].narration_id,
         verb_output=_log_mean(verbs, log_weights),
@@ -46,6 +46,7 @@ def ensemble(
         kind="logits",
         action_id=action_id,
         action_output=action_output,
+        seen=any_seen([seen_of(table) for table in tables]),
     )
 
 
@@ -57,12 +58,7 @@ def _log_weights(weights: Sequence[float] | None, num_tables: int) -> np.ndarray
 
 
 def _fitted(table: ScoreTable, first: ScoreTable, name: str, first_name: str) -> ScoreTable:
-    sizes, expected = (table.num_verbs, table.num_nouns), (first.num_verbs, first.num_nouns)
-    if sizes != expected:
-        raise InputError(
-            f"{name} has {sizes[0]} verbs and {sizes[1]} nouns, {first_name} {expected[0]} and {expected[1]}:"
-            " an ensemble's members must know the same classes"
-        )
+    check_classes(table, first.num_verbs, first.num_nouns, name=name, whose=first_name)
     return align(table, first.narration_id, name=f"{name} (against {first_name})")
 
 
@@ -72,16 +68,14 @@ def _log_mean(log_members: Sequence[np.ndarray], log_weights: np.ndarray) -> np.
 
 
 def _mean_actions(tables: Sequence[ScoreTable], log_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The best actions (S, A) of the mean, best first, and their log-probabilities; A is the longest
-    member's."""
-    ids = np.concatenate([table.action_id for table in tables], axis=1)
-    members = [to_log_probs(table.action_output, table.kind) for table in tables]  # type: ignore[arg-type]
-    scores = np.concatenate([m + w for m, w in zip(members, log_weights, strict=True)], axis=1)
+    """The best actions (S, A) of the mean, best first, and their log-probabilities; A is the longest list's."""
+    listed = [top_actions(table)[0] if table.action_id is None else table.action_id for table in tables]
+    ids = np.concatenate(listed, axis=1)  # (S, P), some of them twice
+    scores = _log_mean([action_log_probs(table, ids) for table in tables], log_weights)
     order = np.argsort(ids, axis=1, kind="stable")
-    ids, scores = np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
-    is_first = np.ones(ids.shape, dtype=bool)  # of a run of equal ids, which now stand side by side
-    is_first[:, 1:] = ids[:, 1:] != ids[:, :-1]
-    sums = np.full(ids.shape, -np.inf)
-    sums[is_first] = np.logaddexp.reduceat(scores.ravel(), np.flatnonzero(is_first))
-    best = np.argsort(-sums, axis=1, kind="stable")[:, : max(member.shape[1] for member in members)]
-    return np.take_along_axis(ids, best, axis=1), np.take_along_axis(sums, best, axis=1)
+    ordered = np.take_along_axis(ids, order, axis=1)
+    is_again = np.zeros(ids.shape, dtype=bool)
+    np.put_along_axis(is_again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+    scores[is_again] = -np.inf
+    best = np.argsort(-scores, axis=1, kind="stable")[:, : max(each.shape[1] for each in listed)]
+    return np.take_along_axis(ids, best, axis=1), np.take_along_axis(scores, best, axis=1)

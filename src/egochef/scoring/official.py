@@ -144,7 +144,10 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, _Array):
         return value.values
-    return value.detach().double().numpy() if hasattr(value, "detach") else value
+    if not hasattr(value, "detach"):
+        return value
+    tensor = value.detach()
+    return (tensor.double() if tensor.is_floating_point() else tensor).numpy()  # numpy has no bfloat16
 
 
 def _look_like_probs(scores: np.ndarray) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from egochef.errors import InputError
 from egochef.scoring.actions import NUM_ACTIONS
-from egochef.scoring.table import ScoreTable, log_probs, take_rows
+from egochef.scoring.table import ScoreTable, check_classes, log_probs, take_rows
 from egochef.taxonomy import ACTION_BASE
 
 CHANCE_SHARE = 0.1
@@ -41,17 +41,6 @@ class Prior:
         together = (1 - CHANCE_SHARE) * pairs / pairs.sum() + CHANCE_SHARE * chance
         return cls(np.log(together / chance).astype(np.float32), splits)
 
-    def check(self, split: str) -> None:
-        """
-        Raises:
-            InputError: it was counted on the split whose scores are to be judged.
-        """
-        if split in self.splits:
-            raise InputError(
-                f"the prior was counted on the labels of {' and '.join(self.splits)}, and {split} is to be scored with "
-                "it: its score would be too good. Use a prior of train alone (a model trained on train, tuned again)."
-            )
-
 
 def joint_log_probs(table: ScoreTable, prior: Prior, strength: float) -> np.ndarray:
     """Log-probabilities of all actions (S, V, N) float32 of a table of few segments."""
@@ -70,11 +59,7 @@ def apply_prior(table: ScoreTable, prior: Prior, strength: float, num_actions: i
         return table
     if table.action_id is not None:
         raise InputError("the scores have an action field: a joint head knows what goes together, and takes no prior")
-    if (table.num_verbs, table.num_nouns) != prior.information.shape:
-        raise InputError(
-            f"the scores know {table.num_verbs} verbs and {table.num_nouns} nouns, the prior "
-            f"{prior.information.shape[0]} and {prior.information.shape[1]}"
-        )
+    check_classes(table, *prior.information.shape, name="the table", whose="the prior")
     num_actions = min(num_actions, table.num_verbs * table.num_nouns)
     verbs, nouns, ids, scores = [], [], [], []
     for start in range(0, len(table), ROWS_AT_ONCE):

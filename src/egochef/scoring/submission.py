@@ -28,7 +28,7 @@ from egochef.scoring.submission_json import (
     num_submitted_actions,
     parse_submission,
 )
-from egochef.scoring.table import ScoreTable, align, checked_ids, log_probs, take_rows
+from egochef.scoring.table import ScoreTable, align, check_classes, checked_ids, log_probs, take_rows
 from egochef.taxonomy import ACTION_BASE
 
 MEMBER = "test.json"
@@ -72,6 +72,34 @@ class SubmissionSummary:
     """size of test.json inside"""
 
 
+def make_submission(
+    path: Path,
+    table: ScoreTable,
+    sls: SLS,
+    expected_ids: Sequence[str] | np.ndarray,
+    num_verbs: int,
+    num_nouns: int,
+    with_actions: bool = True,
+) -> SubmissionSummary:
+    """Write the zip and check it; it appears under its name only if it is valid, and what was there stays if not.
+
+    Args:
+        expected_ids: narration ids of the split, the table's own in any order.
+        with_actions: as in `write_submission`.
+
+    Raises:
+        InputError: as `write_submission` and `check_submission`, or the table is of other classes.
+    """
+    path = Path(path)
+    check_classes(table, num_verbs, num_nouns, name="the submission", whose="the data")
+    with atomic_path(path) as temporary:
+        try:
+            write_submission(temporary, table, sls, expected_ids, with_actions)
+            return check_submission(temporary, expected_ids, num_verbs, num_nouns)
+        except InputError as error:  # name the file that the user knows
+            raise InputError(str(error).replace(str(temporary), str(path))) from error
+
+
 def write_submission(
     path: Path,
     table: ScoreTable,
@@ -79,7 +107,7 @@ def write_submission(
     expected_ids: Sequence[str] | np.ndarray,
     with_actions: bool = True,
 ) -> None:
-    """Write the zip, segments in the order of `expected_ids`. The same input gives the same bytes.
+    """Write the zip, segments in the order of `expected_ids`, unchecked. The same input gives the same bytes.
 
     Verb and noun scores are log-probabilities: the official evaluator softmaxes the whole array at once,
     which raw logits with large offsets do not survive and probabilities do not mean.

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from egochef.scoring.actions import NUM_ACTIONS
+from egochef.scoring.table import wrong_classes
 
 VERSION = "0.2"
 CHALLENGE = "action_recognition"
@@ -50,9 +51,14 @@ class Rules:
         return cls(tuple(narration_ids), keys, num_submitted_actions(num_verbs, num_nouns))
 
     @property
+    def counts(self) -> tuple[int, int]:
+        """Verbs and nouns."""
+        return len(self.keys["verb"]), len(self.keys["noun"])
+
+    @property
     def num_scores(self) -> int:
         """Numbers in a whole submission."""
-        return len(self.narration_ids) * (len(self.keys["verb"]) + len(self.keys["noun"]) + self.num_actions)
+        return len(self.narration_ids) * (sum(self.counts) + self.num_actions)
 
 
 class Fault(NamedTuple):
@@ -70,6 +76,8 @@ class CheckedSegment(NamedTuple):
     faults: list[Fault]
     """`where` lacks the narration id, which the parser has not seen yet"""
     has_actions: bool
+    counts: tuple[int, int]
+    """verbs and nouns that it scores"""
 
 
 class RepeatedKeys(dict[str, Any]):
@@ -128,6 +136,9 @@ def _results_faults(results: dict[str, Any], rules: Rules) -> Iterator[Fault]:
     for narration_id in rules.narration_ids:
         if narration_id not in results:
             yield Fault("a segment of the split is missing", narration_id)
+    counts = {segment.counts for segment in results.values() if isinstance(segment, CheckedSegment)}
+    if len(counts) == 1 and (fault := wrong_classes(counts.pop(), rules.counts, "the data")):
+        yield Fault(fault, "in each segment")
     expected = set(rules.narration_ids)
     num_with_actions = 0
     without_actions = None
@@ -156,7 +167,8 @@ def _check_segment(segment: dict[str, Any], rules: Rules) -> CheckedSegment:
             faults.append(Fault(f"{field} is no object of scores", f"{field}: {_shown(scores)}"))
         else:
             faults += _score_faults(field, scores, rules)
-    return CheckedSegment(faults, "action" in segment)
+    verbs, nouns = (len(scores) if isinstance(scores := segment.get(field), dict) else 0 for field in ("verb", "noun"))
+    return CheckedSegment(faults, "action" in segment, (verbs, nouns))
 
 
 def _score_faults(field: str, scores: dict[str, Any], rules: Rules) -> Iterator[Fault]:

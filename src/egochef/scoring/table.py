@@ -3,7 +3,8 @@ only this.
 
 In and out: `scores.npz`, keys `narration_id` (S,) str, `verb_output` (S, V) float32, `noun_output` (S, N)
 float32, `kind` "logits" or "probs", and optionally `action_id` (S, A) int with `action_output` (S, A)
-float32. S segments, V verbs, N nouns. Also in: the official baselines' `.pt` results (see `official`).
+float32, and `seen` (S,) int. S segments, V verbs, N nouns. Also in: the official baselines' `.pt` results (see
+`official`).
 """
 
 import zipfile
@@ -24,13 +25,22 @@ MAX_IDS_SHOWN = 5
 MAX_FILE_BYTES = 1 << 30  # the test split with actions takes 37 MB; a crafted archive can claim any size
 ROW_SUM_TOLERANCE = 0.01  # 300 float16 probabilities are off by up to 0.0005
 SMALLEST_PROB = 1e-45  # below every positive float32
+FAR = 16.0
+"""from 0 that a row's largest score may be before float32, whose steps are 2e-6 there, tells its scores apart badly;
+log-probabilities never get so far"""
+SEEN, UNSEEN, NOT_TOLD = 1, 0, -1
+"""whether a model has learned from a segment's label"""
 PICKLE_SUFFIXES = (".pkl", ".pickle")
 OFFICIAL_SUFFIXES = (".pt", ".pth")
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreTable:
-    """Scores of S segments; the arrays are taken over in the types below and checked."""
+    """Scores of S segments; the arrays are taken over in the types below and checked.
+
+    float32 is kept as it is. Of logits in another type a row whose largest is far from 0 has it taken off first, which
+    means the same and lets float32 tell its scores apart.
+    """
 
     narration_id: np.ndarray
     """(S,) str, each once"""
@@ -45,6 +55,9 @@ class ScoreTable:
     noun"""
     action_output: np.ndarray | None = None
     """(S, A) float32, of the same kind; they count as given"""
+    seen: np.ndarray | None = None
+    """(S,) int8, whether a model that made the scores has learned from the segment's label: SEEN, UNSEEN or NOT_TOLD;
+    None becomes NOT_TOLD everywhere"""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -59,6 +72,7 @@ class ScoreTable:
         if self.action_id is not None:
             object.__setattr__(self, "action_output", self._checked_scores("action_output"))
             object.__setattr__(self, "action_id", self._checked_actions())
+        object.__setattr__(self, "seen", self._checked_seen())
 
     def __len__(self) -> int:
         return len(self.narration_id)
@@ -80,6 +94,9 @@ class ScoreTable:
             raise InputError(f"{name} holds {given.dtype}, expected numbers")
         with np.errstate(over="ignore"):  # too large for float32 becomes infinite and is refused below
             scores = np.ascontiguousarray(given, dtype=np.float32)
+        if self.kind == "logits" and given.dtype.type is not np.float32:
+            far = np.flatnonzero(np.isfinite(scores).all(axis=1) & (np.abs(scores.max(axis=1)) > FAR))
+            scores[far] = _below_largest(given[far])
         wrong, expected = ~np.isfinite(scores), "finite numbers (float32)"
         if self.kind == "probs" and not wrong.any():
             wrong, expected = (scores < 0) | (scores > 1), "probabilities within 0..1 (kind 'probs')"
@@ -99,6 +116,20 @@ class ScoreTable:
                 f"{name} of {self.narration_id[row]} sums to {sums[row]:.4g}, expected 1, as probabilities"
                 " (kind 'probs') do. Give the output before the softmax with kind 'logits'."
             )
+
+    def _checked_seen(self) -> np.ndarray:
+        if self.seen is None:
+            return np.full(len(self), NOT_TOLD, np.int8)
+        seen = np.asarray(self.seen)
+        if (
+            seen.shape != (len(self),)
+            or seen.dtype.kind not in "iu"
+            or not np.isin(seen, (SEEN, UNSEEN, NOT_TOLD)).all()
+        ):
+            raise InputError(
+                f"seen is {seen.dtype} of shape {seen.shape}, expected {SEEN}, {UNSEEN} or {NOT_TOLD} per segment"
+            )
+        return seen.astype(np.int8)
 
     def _checked_actions(self) -> np.ndarray:
         ids, scores = np.asarray(self.action_id), self.action_output
@@ -124,6 +155,16 @@ class ScoreTable:
         return ids
 
 
+def _below_largest(scores: np.ndarray) -> np.ndarray:
+    """How far scores (S, classes) of any type are from the largest of their row, (S, classes) float32, at most 0."""
+    largest = scores.max(axis=1, keepdims=True)
+    if scores.dtype.kind in "iu":  # modulo 2**64, which no difference reaches
+        below = (largest.astype(np.uint64) - scores.astype(np.uint64)).astype(np.float64)
+    else:
+        below = largest.astype(np.promote_types(scores.dtype, np.float64)) - scores
+    return np.maximum(-below, np.finfo(np.float32).min).astype(np.float32)
+
+
 def log_softmax(scores: np.ndarray) -> np.ndarray:
     """Log-probabilities along the last axis, float64; the largest score is taken off first, so nothing
     overflows."""
@@ -133,11 +174,15 @@ def log_softmax(scores: np.ndarray) -> np.ndarray:
     return shifted
 
 
+def to_logs(scores: np.ndarray, kind: Kind) -> np.ndarray:
+    """Logits as they are, probabilities as their logarithms, (..., classes) float64; one of 0 becomes 1e-45."""
+    scores = scores.astype(np.float64)
+    return np.log(np.maximum(scores, SMALLEST_PROB)) if kind == "probs" else scores
+
+
 def to_log_probs(scores: np.ndarray, kind: Kind) -> np.ndarray:
     """Log-probabilities (..., classes) float64 of scores of either kind; a probability of 0 becomes 1e-45."""
-    if kind == "probs":
-        scores = np.log(np.maximum(scores.astype(np.float64), SMALLEST_PROB))
-    return log_softmax(scores)
+    return log_softmax(to_logs(scores, kind))
 
 
 def log_probs(table: ScoreTable) -> tuple[np.ndarray, np.ndarray]:
@@ -169,6 +214,28 @@ def align(table: ScoreTable, narration_ids: Sequence[str] | np.ndarray, name: st
     return take_rows(table, np.array([row_of[narration_id] for narration_id in wanted.tolist()]))
 
 
+def wrong_classes(found: tuple[int, int], expected: tuple[int, int], whose: str) -> str | None:
+    """What is wrong with numbers of verbs and nouns, if they are not those that `whose` has; for people."""
+    if found == expected:
+        return None
+    fault = f"{found[0]} verbs and {found[1]} nouns, but {whose} has {expected[0]} and {expected[1]}"
+    return f"{fault}: verb and noun are swapped" if found == expected[::-1] else fault
+
+
+def check_classes(table: ScoreTable, num_verbs: int, num_nouns: int, *, name: str, whose: str) -> None:
+    """Whether a table scores as many verbs and nouns as there are.
+
+    Args:
+        name: what to call the table in errors, such as its file.
+        whose: what has so many, such as the data folder.
+
+    Raises:
+        InputError: it does not; says so if verb and noun are swapped.
+    """
+    if fault := wrong_classes((table.num_verbs, table.num_nouns), (num_verbs, num_nouns), whose):
+        raise InputError(f"{name}: {fault}. Give scores of the same classes.")
+
+
 def take_rows(table: ScoreTable, rows: np.ndarray | slice) -> ScoreTable:
     """The table's rows at these positions, in this order."""
     return replace(
@@ -178,7 +245,34 @@ def take_rows(table: ScoreTable, rows: np.ndarray | slice) -> ScoreTable:
         noun_output=table.noun_output[rows],
         action_id=None if table.action_id is None else table.action_id[rows],
         action_output=None if table.action_output is None else table.action_output[rows],
+        seen=seen_of(table)[rows],
     )
+
+
+def seen_of(table: ScoreTable) -> np.ndarray:
+    """The table's `seen`, (S,) int8."""
+    assert table.seen is not None  # it has been filled in
+    return table.seen
+
+
+def any_seen(seen: Sequence[np.ndarray]) -> np.ndarray:
+    """`seen` (S,) int8 of what is made from several tables of the same segments: UNSEEN where that is told of all."""
+    stacked = np.stack(seen)  # (tables, S)
+    return np.where((stacked == SEEN).any(axis=0), SEEN, stacked.min(axis=0)).astype(np.int8)
+
+
+def who_has_seen(names: Sequence[str], seen: Sequence[np.ndarray]) -> dict[str, list[str]]:
+    """For metrics.json, beside the numbers: whose models have learned from labels that they are judged by, and of whom
+    that is not told for all segments.
+
+    Args:
+        seen: of each (S,) as in a ScoreTable.
+    """
+    pairs = list(zip(names, seen, strict=True))
+    return {
+        "labels_seen_by": [name for name, seen in pairs if (seen == SEEN).any()],
+        "labels_seen_not_told_by": [name for name, seen in pairs if (seen == NOT_TOLD).any()],
+    }
 
 
 def save_scores(path: Path, table: ScoreTable) -> None:
@@ -198,6 +292,8 @@ def save_scores(path: Path, table: ScoreTable) -> None:
     }
     if table.action_id is not None:
         arrays |= {"action_id": table.action_id, "action_output": table.action_output}
+    if (seen_of(table) != NOT_TOLD).any():
+        arrays["seen"] = table.seen
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
 
@@ -271,6 +367,7 @@ def _table_of(arrays: Mapping[str, np.ndarray]) -> ScoreTable:
         kind=cast(Kind, str(arrays["kind"])),  # checked there
         action_id=arrays.get("action_id"),
         action_output=arrays.get("action_output"),
+        seen=arrays.get("seen"),
     )
 
 

@@ -87,7 +87,7 @@ class TrainConfig:
     """so many times the logarithm of a class's share of the training set is added to its logit in the loss (Menon et
     al. 2021, arXiv:2007.07314), so that rare classes need not overcome it; 1 aims at balanced accuracy"""
     teacher: str = ""
-    """file of scores of the training segments (`egochef evaluate --split train`) that the model learns from too"""
+    """file of scores of the training segments (`egochef evaluate --split train --seen`) to learn from too"""
     teacher_weight: float = 0.5
     """share of the teacher's probabilities in the loss, the rest is the labels' (Hinton et al. 2015, 1503.02531)"""
     layer_decay: float = 1.0

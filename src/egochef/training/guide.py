@@ -10,7 +10,7 @@ from torch import Tensor
 from egochef.data.annotations import Segment
 from egochef.errors import InputError
 from egochef.model.recogniser import ModelConfig
-from egochef.scoring.table import load_scores, log_probs
+from egochef.scoring.table import check_classes, load_scores, log_probs
 from egochef.taxonomy import ACTION_BASE
 from egochef.training.config import TrainConfig
 from egochef.training.objective import Guide
@@ -68,17 +68,13 @@ def read_teacher(path: Path, model: ModelConfig, segments: Sequence[Segment]) ->
         InputError: scores that cannot be read, that lack segments, or of other classes.
     """
     table = load_scores(path)
-    if (table.num_verbs, table.num_nouns) != (model.num_verbs, model.num_nouns):
-        raise InputError(
-            f"{path}: the teacher knows {table.num_verbs} verbs and {table.num_nouns} nouns, this model "
-            f"{model.num_verbs} and {model.num_nouns}"
-        )
+    check_classes(table, model.num_verbs, model.num_nouns, name=str(path), whose="the student")
     row_of = {name: row for row, name in enumerate(table.narration_id.tolist())}
     missing = [segment.narration_id for segment in segments if segment.narration_id not in row_of]
     if missing:
         raise InputError(
             f"{path}: the teacher lacks {len(missing)} of {len(segments)} training segments, the first is "
-            f"{missing[0]}. Score the training split: egochef evaluate --checkpoint TEACHER --split train --out DIR"
+            f"{missing[0]}. Score them: egochef evaluate --checkpoint TEACHER --split train --seen --out DIR"
         )
     rows = np.array([row_of[segment.narration_id] for segment in segments])
     return {

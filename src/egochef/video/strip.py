@@ -20,6 +20,7 @@ from egochef.video.paint import (
     text_width,
     write,
 )
+from egochef.video.times import clock
 
 TICK_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 
@@ -135,10 +136,3 @@ def _draw_now(canvas: np.ndarray, sizes: Sizes, axis: _Axis, now_s: float) -> No
     middle = left + line // 2
     fill(canvas, Box(left, axis.box.top - 2, left + line, axis.box.bottom + 2), WHITE)
     fill(canvas, Box(middle - knob, axis.box.top - 2 * knob, middle + knob, axis.box.top), WHITE, 1.0, knob)
-
-
-def clock(time_s: float) -> str:
-    """`0:07`, `12:30`, `1:02:03`."""
-    seconds = round(time_s)
-    hours, minutes = seconds // 3600, seconds // 60 % 60
-    return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"

@@ -148,3 +148,10 @@ def _first_after(rising: list[int], value: int | None) -> int | None:
     assert value is not None
     place = bisect_right(rising, value)
     return rising[place] if place < len(rising) else None
+
+
+def clock(time_s: float) -> str:
+    """`0:07`, `12:30`, `1:02:03`: the second that is going on, as players show it. To the millisecond, as in logs."""
+    minutes, seconds = divmod(round(1000 * time_s) // 1000, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

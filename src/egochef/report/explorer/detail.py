@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from egochef.report.explorer.index import NO_CLASS, Index, Predictions
-from egochef.scoring.actions import ranked_classes, top_actions
+from egochef.scoring.actions import action_log_probs, ranked_classes, top_actions
 from egochef.scoring.metrics import TASKS, TOP_K
-from egochef.scoring.table import ScoreTable, log_probs, take_rows, to_log_probs
+from egochef.scoring.table import ScoreTable, log_probs, take_rows
 from egochef.taxonomy import ACTION_BASE
 
 
@@ -62,8 +62,8 @@ def _ordered(table: ScoreTable, task: str) -> tuple[np.ndarray, np.ndarray]:
         ids = ranked_classes(getattr(table, f"{task}_output"))[0]
         return ids, (verb_logs if task == "verb" else noun_logs)[0][ids]
     if table.action_output is not None:
-        ids = top_actions(table, table.action_output.shape[1])[0][0]
-        return ids, -np.sort(-to_log_probs(table.action_output, table.kind)[0])
+        ids = top_actions(table, table.action_output.shape[1])[0]
+        return ids[0], action_log_probs(table, ids)[0]
     num_actions = table.num_verbs * table.num_nouns
     best = top_actions(table)[0][0]
     grid = (verb_logs[0][:, None] + noun_logs[0][None]).ravel()  # (V * N,)

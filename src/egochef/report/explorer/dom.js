@@ -19,9 +19,11 @@ export function breakable(name) {
 export const whole = (number) => number.toLocaleString("en-US");
 export const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
 
+// What has begun, not what is nearest: 59.999 s is 0:00:59.99.
 export function clock(seconds) {
-  const rest = (seconds % 60).toFixed(2).padStart(5, "0");
-  return `${Math.floor(seconds / 3600)}:${String(Math.floor(seconds / 60) % 60).padStart(2, "0")}:${rest}`;
+  const hundredths = Math.floor(Math.round(seconds * 1000) / 10);
+  const rest = ((hundredths % 6000) / 100).toFixed(2).padStart(5, "0");
+  return `${Math.floor(hundredths / 360000)}:${String(Math.floor(hundredths / 6000) % 60).padStart(2, "0")}:${rest}`;
 }
 
 // ✓ or ✗ with a word for who hears the page; nothing where nobody knows.

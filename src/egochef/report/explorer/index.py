@@ -15,6 +15,7 @@ from egochef.data.annotations import SPLIT_FILES, DataFolder, Segment, read_spli
 from egochef.errors import InputError
 from egochef.scoring.actions import best_of
 from egochef.scoring.metrics import TASKS
+from egochef.scoring.table import SEEN, seen_of
 from egochef.taxonomy import ACTION_BASE
 
 if TYPE_CHECKING:  # it brings torch, which an index without predictions does not need
@@ -41,7 +42,8 @@ class Predictions:
 
     @property
     def name(self) -> str:
-        return self.scores.name
+        """For people; says where labels were learned from."""
+        return f"{self.scores.name} (labels seen)" if (seen_of(self.scores.table) == SEEN).any() else self.scores.name
 
 
 @dataclass(frozen=True, eq=False)
