@@ -32,6 +32,14 @@ class Grey:
         return "nowhere"
 
 
+class Cramped(Grey):
+    """Read in a worker that gets no further shared memory, as where others fill it up meanwhile."""
+
+    def read(self, segment, places, cut=None):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        return super().read(segment, places, cut)
+
+
 def limited(num_files, code, *words):
     """A process that may open so many files."""
     return subprocess.run(
@@ -91,3 +99,12 @@ def test_batches_that_shared_memory_cannot_hold_are_refused(caplog):
     assert "2 workers may need" in caplog.text
     assert "0 are taken" in caplog.text
     assert "--shm-size=8g" in caplog.text
+
+
+def test_shared_memory_that_fills_up_meanwhile_is_named():
+    need(sys.platform == "linux", "/dev/shm")
+    loader = make_loader(ClipDataset([SEGMENT], Cramped(), CLIP), Batches([[(0, 0, 0)]]), num_workers=1)
+    with pytest.raises(
+        InputError, match=r"^/dev/shm: data workers have no room there, .*--shm-size=8g.*fewer --workers"
+    ):
+        list(loader)

@@ -50,10 +50,11 @@ def root(tmp_path_factory, ek100_annotations, ek100_clips):
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes((ek100_clips / f"{narration_id}.mp4").read_bytes())
     test_columns = columns[: columns.index("narration")]
+    test_rows = [row | {"narration_id": f"{row['video_id']}_1"} for row in rows["validation"]]
     for name, names, lines in (
         (FILES["train"], columns, rows["train"]),
         (FILES["validation"], columns, rows["validation"]),
-        ("EPIC_100_test_timestamps.csv", test_columns, rows["validation"]),
+        ("EPIC_100_test_timestamps.csv", test_columns, test_rows),
     ):
         with (target / name).open("w", newline="") as file:
             writer = csv.DictWriter(file, names, extrasaction="ignore")

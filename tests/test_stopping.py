@@ -12,6 +12,17 @@ from egochef.errors import Stopped
 from egochef.stopping import SIGNALS, StopSignals, held
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """None of them is ignored, as `nohup` has SIGHUP."""
+    ignored = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def send(number=signal.SIGTERM):
     os.kill(os.getpid(), number)
 
@@ -80,6 +91,19 @@ def test_one_that_only_the_last_part_of_a_work_heard_ends_the_next_part():
             assert later.received == "SIGTERM"
             with pytest.raises(Stopped), held():
                 pass
+
+
+def test_none_ends_the_telling_of_what_one_has_ended():
+    told = []
+    with StopSignals():
+        with StopSignals() as stop, stop.deferred():
+            send()
+            stop.answer()
+        send(signal.SIGINT)
+        with held():
+            send(signal.SIGHUP)
+        told.append("all")
+    assert told == ["all"]
 
 
 def test_while_a_compiled_library_loads_it_waits_for_the_end(tmp_path):

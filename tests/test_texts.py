@@ -109,6 +109,11 @@ def test_no_command_tells_a_secret(words: list[str], capfd: pytest.CaptureFixtur
     assert SECRET not in out + err
 
 
+def test_what_follows_an_address_stays() -> None:
+    told = f"rtsp://cook:{SECRET}@host/x?token={SECRET}: cannot be opened ('//cook:{SECRET}@host/x')."
+    assert hide_secrets(told) == "rtsp://***@host/x?***: cannot be opened ('***@host/x')."
+
+
 def test_a_file_that_is_there_is_named_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "12:30@home.mp4"
     assert "***" in one_line(f"{path}: is empty")

@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 import tempfile
 import time
 import zlib
@@ -318,8 +319,20 @@ def _umask() -> int:
     return current
 
 
+def check_is_file(path: Path) -> None:
+    """Before a path of somebody else's is opened: opening a pipe waits for a writer, and a device need not end.
+
+    Raises:
+        OSError: it is a device or a pipe, or there is nothing.
+    """
+    kind = path.stat().st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # of a folder `open` tells by itself
+        raise OSError(errno.EINVAL, "a device or a pipe, expected a file", str(path))
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
+    check_is_file(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -327,6 +340,7 @@ def sha256_of(path: Path) -> str:
 def crc32_of(path: Path) -> int:
     """CRC-32 of a file, read in pieces."""
     value = 0
+    check_is_file(path)
     with path.open("rb") as file:
         while piece := file.read(1 << 20):
             value = zlib.crc32(piece, value)

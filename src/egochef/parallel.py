@@ -19,6 +19,7 @@ from multiprocessing.synchronize import Event
 from typing import TypeVar
 
 from egochef.errors import InputError
+from egochef.limits import MORE_SHARED_MEMORY, SHARED_MEMORY
 from egochef.stopping import SIGNALS, unheard_by_children
 
 Item = TypeVar("Item")
@@ -88,8 +89,12 @@ def run_parallel(
             yield from enumerate(map(function, items))
         return
     context = multiprocessing.get_context("spawn")
-    with unheard_by_children():  # the process that watches over these starts with the first of them
-        stop, done, beats = context.Event(), context.Value("q", 0), context.Value("q", 0)
+    try:
+        with unheard_by_children():  # the process that watches over these starts with the first of them
+            stop, done, beats = context.Event(), context.Value("q", 0), context.Value("q", 0)
+    except OSError as error:
+        what = f"{num_workers} processes cannot share anything ({error.strerror})"
+        raise InputError(f"{SHARED_MEMORY}: {what}. {MORE_SHARED_MEMORY}, or use --workers 1.") from error
     told, alive_at, beats_then = 0, time.monotonic(), 0
 
     def tell() -> None:
@@ -144,6 +149,7 @@ def _end(pool: ProcessPoolExecutor, jobs: "list[Future[Result]]") -> None:
         process.join(0.5)
         if process.is_alive():
             process.kill()
+            process.join(0.5)
 
 
 def _was_killed(job: "Future[Result]") -> bool:

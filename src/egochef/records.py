@@ -75,9 +75,12 @@ def read_json(path: Path, *, most: int = MAX_JSON_BYTES) -> Any:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: as `parse_json`.
+        ValueError: as `parse_json`, or it is no file: opening a pipe would wait for a writer.
     """
-    with Path(path).open("rb") as file:
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise ValueError("a device, a pipe or a folder, expected a file")
+    with path.open("rb") as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise ValueError(f"larger than {most} bytes")

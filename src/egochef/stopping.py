@@ -38,7 +38,7 @@ class StopSignals:
         self.received: str | None = None
         """name of the first signal"""
         self._kind = kind
-        self._deferred = False
+        self._deferred = self._is_answered = False
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "StopSignals":
@@ -60,7 +60,7 @@ class StopSignals:
     def _hear(self, number: int, frame: FrameType | None) -> None:
         for stop in _entered:  # those around this one may have more to do when this one's work is done
             stop.received = stop.received or signal.Signals(number).name
-        if self._deferred or is_ending():
+        if self._deferred or self._is_answered or is_ending():
             return
         if hasattr(signal, "pthread_kill") and _is_loading(frame):
             again = threading.Timer(LOADING_S, signal.pthread_kill, (threading.main_thread().ident, number))
@@ -89,8 +89,13 @@ class StopSignals:
         Raises:
             Stopped: (or `kind`) a signal has come.
         """
-        if self.received is not None:
+        if self.received is not None and not self._is_answered:
             raise self._kind(f"stopped by {self.received}")
+
+    def answer(self) -> None:
+        """What was asked for is done, and only has to be told: no signal, this one or another, ends that any more."""
+        for stop in _entered:
+            stop._is_answered = True
 
     def raise_if_due(self) -> None:
         """The same, but where signals are only noted, or something is ending already."""

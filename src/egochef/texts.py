@@ -111,10 +111,9 @@ def hide_secrets(text: str, words: Iterable[str] = ()) -> str:
 
 
 def _hidden_in(token: str) -> str:
-    start = len(token) - len(token.lstrip(_OPENING))
-    address = token[start:]
+    address = token.lstrip(_OPENING).rstrip(_CLOSING)
     shown = redacted(address)
-    return token if shown == address or _is_there(address.rstrip(_CLOSING)) else token[:start] + shown
+    return token if shown == address or _is_there(address) else token.replace(address, shown)
 
 
 def _is_there(path: str) -> bool:

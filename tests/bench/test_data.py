@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -26,8 +27,9 @@ from egochef.bench.data import (
 from egochef.bench.kitchens import Kitchen, set_up
 from egochef.bench.process import in_fresh_process
 from egochef.bench.ways import WAYS
-from egochef.errors import InputError
+from egochef.errors import InputError, Stopped
 from egochef.extras import ExtraError
+from egochef.stopping import StopSignals
 
 KITCHENS = ("long", "short", "easy")
 BENCH = dataclasses.replace(quick_bench(), naive_clips=8)
@@ -133,6 +135,24 @@ def test_faults_of_processes_that_measure_are_told():
         in_fresh_process(refuse)
     with pytest.raises(InputError, match="killed .signal 9"):
         in_fresh_process(kill_itself)
+
+
+def start_and_wait(fifo, parent):
+    """Open what tells that this process, and one that it starts, are there."""
+    held_by_both = os.open(fifo, os.O_WRONLY)
+    subprocess.Popen(["sleep", "1000"], pass_fds=[held_by_both])
+    os.kill(parent, signal.SIGTERM)
+    time.sleep(1000)
+
+
+def test_a_signal_ends_the_process_that_measures_and_what_it_has_started(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    ear = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(Stopped, match="SIGTERM"), StopSignals():
+        in_fresh_process(start_and_wait, tmp_path / "fifo", os.getpid())
+    os.set_blocking(ear, True)
+    assert os.read(ear, 1) == b"", "closed by both"
+    os.close(ear)
 
 
 def test_wrong_numbers_are_refused():

@@ -9,8 +9,9 @@ import pytest
 
 from egochef.cli.main import build_parser, main
 from egochef.cluster.script import Job, Resources, seconds_of, write_script
-from egochef.cluster.submit import PACKAGE, keep_code
-from egochef.errors import InputError
+from egochef.cluster.submit import PACKAGE, keep_code, submit
+from egochef.errors import InputError, Interrupted
+from egochef.stopping import StopSignals
 
 RUN = Path("/runs/run16")
 JOB = Job(("train", "--recipe", "frames16"), Path("/data/store"), RUN, RUN, Path("/home/me"), Resources())
@@ -244,6 +245,19 @@ def test_faults_are_one_line(tmp_path, monkeypatch, fails):
     fails("print", "prepare", "--data", "D", "--out", "S", "--shard", "1/2", message="--parts")
     fails("submit", *toy, message="which is not there")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_job_that_slurm_takes_while_a_signal_comes_is_told_and_kept(tmp_path, monkeypatch):
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in (("sbatch", "kill -TERM $PPID; echo 77"), ("squeue", "true")):
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    one = job(out=tmp_path / "run", home=tmp_path / "run")
+    with pytest.raises(Interrupted, match="^job 77 is submitted; stopped by SIGTERM"), StopSignals(Interrupted):
+        submit(one)
+    assert [path.name for path in one.slurm.iterdir()] == ["job-77.sh"]
 
 
 def test_submit_without_slurm_says_so_and_leaves_nothing_behind(tmp_path, monkeypatch, fails):

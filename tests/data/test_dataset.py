@@ -245,6 +245,7 @@ def test_a_fault_in_a_worker_is_told_in_one_line(broken):
     loader = make_loader(ClipDataset(segments, frames, CLIP), Batches([[(0, 0, 0)]]), num_workers=1)
     with pytest.raises(FrameError, match=rf"^segment {segments[0].narration_id}: [^\n]*bad.MP4[^\n]*$"):
         list(loader)
+    loader.close()  # as a run does with its own
 
 
 def open_files(pid):

@@ -18,6 +18,7 @@ from egochef.engines.exported import ExportAbout, read_metadata
 from egochef.errors import InputError
 from egochef.files import crc32_of, write_json
 from egochef.model.checkpoint import FORMAT, load_checkpoint, write_tensors
+from egochef.model.recogniser import ModelConfig
 from egochef.records import to_dict
 from egochef.taxonomy import Taxonomy
 from egochef.texts import has_controls
@@ -99,9 +100,10 @@ def test_a_checkpoint_is_plain(tmp_path, name):
     write_tensors(path, {"a": torch.zeros(1)}, {"format": FORMAT, "verbs": ["take", name], "nouns": ["cup"]})
     with pytest.raises(InputError, match=r"best.safetensors: its header holds control characters: '.*\\(ud800|x1b)"):
         load_checkpoint(path)
-    header = {"format": FORMAT, "verbs": ["x" * 300], "nouns": ["cup"], "recipe": "toy"}
+    header = {"format": FORMAT, "model": to_dict(ModelConfig()), "clip": {}, "verbs": ["x" * 300], "nouns": ["cup"]}
+    header |= {"recipe": "toy", "initial_weights": "none", "train_on": ["train"], "scores": {}}
     write_tensors(path, {"a": torch.zeros(1)}, header)
-    with pytest.raises(InputError, match=r"best.safetensors: verb 0: the name .* is longer than 200 characters"):
+    with pytest.raises(InputError, match=r"best.safetensors: .*verb 0: the name .* is longer than 200 characters"):
         load_checkpoint(path)
 
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from egochef.data.annotations import ANNOTATION_FOLDERS, open_data_folder
-from egochef.data.known import EK100, TOY, known_dataset
+from egochef.data.known import EK100, TOY, UNKNOWN, known_dataset
 
 
 @pytest.fixture
@@ -30,6 +30,6 @@ def test_ek100_is_known_also_with_few_participants_and_not_with_other_classes_or
         before = path.read_text()
         assert change(before) != before
         path.write_text(change(before))
-        assert known_dataset(open_data_folder(ek100)) is None
+        assert known_dataset(open_data_folder(ek100)) == UNKNOWN
         path.write_text(before)
     assert known_dataset(open_data_folder(ek100)) == EK100

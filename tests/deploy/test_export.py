@@ -246,6 +246,14 @@ def test_a_flipped_bit_is_noticed_where_the_report_lies_beside_it(kind, packages
     flip_a_bit(next(copy.with_name("x-head.mlpackage").rglob("weight.bin")) if kind == "package" else copy)
     with pytest.raises(InputError, match=r"damaged, .* SHA-256 .* in x.(onnx|mlpackage).json"):
         open_exported(copy)
+    if kind == "file":
+        renamed = copy.with_name("y.onnx")
+        shutil.copyfile(report_of(copy), report_of(renamed))
+        shutil.copyfile(output, renamed)
+        open_exported(renamed)
+        shutil.copyfile(copy, renamed)
+        with pytest.raises(InputError, match=r"damaged, .* in y.onnx.json"):
+            open_exported(renamed)
     report = json.loads(report_of(copy).read_text())
     del report["sha256"]  # as version 0.1 wrote it
     report_of(copy).write_text(json.dumps(report))

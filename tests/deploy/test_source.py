@@ -3,7 +3,7 @@
 import pytest
 from deploy.exported import CLIP
 
-from egochef.data.known import EK100, TOY
+from egochef.data.known import EK100, TOY, UNKNOWN
 from egochef.deploy.source import licence_of
 from egochef.model.checkpoint import Checkpoint
 from egochef.model.recogniser import ModelConfig
@@ -16,6 +16,7 @@ from egochef.taxonomy import Taxonomy
         ((), "Weights: the licence of the data"),
         ((EK100,), "EPIC-KITCHENS-100 (CC BY-NC 4.0)"),
         ((EK100, TOY), "EPIC-KITCHENS-100 (CC BY-NC 4.0)"),
+        ((TOY, UNKNOWN), "Weights: the licence of the data"),
         ((TOY,), "ToyKitchen, which is drawn"),
     ],
 )

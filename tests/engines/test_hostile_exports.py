@@ -18,7 +18,7 @@ from egochef.engines.mil import MilProgram
 from egochef.engines.onnx_engine import OnnxClipEngine, has_runtime
 from egochef.errors import InputError
 
-CLIP = ClipSpec(num_frames=2, image_size=8, resize_size=8)
+CLIP = ClipSpec(num_frames=2, image_size=16, resize_size=16)
 
 
 def about(part: str) -> str:
@@ -31,7 +31,7 @@ def about(part: str) -> str:
 
 
 def write_onnx(path: Path, change: Callable[[Any, Any], None] = lambda model, helper: None) -> Path:
-    """A whole model of clips (B, T, 8, 8, 3): the same probabilities whatever it sees."""
+    """A whole model of clips (B, T, 16, 16, 3): the same probabilities whatever it sees."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -56,7 +56,7 @@ def write_onnx(path: Path, change: Callable[[Any, Any], None] = lambda model, he
     graph = helper.make_graph(
         nodes,
         "x",
-        [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["B", "T", 8, 8, 3])],
+        [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["B", "T", 16, 16, 3])],
         [helper.make_tensor_value_info(f"{name}_probs", TensorProto.FLOAT, None) for name in ("verb", "noun")],
         constants,
     )
@@ -96,7 +96,7 @@ def _ones(name: str, shape: tuple[int, ...]) -> Any:
 
 
 def classify(path: Path, backend: str) -> None:
-    OnnxClipEngine(path, backend=backend).clip_logits(torch.zeros(2, 2, 8, 8, 3, dtype=torch.uint8))
+    OnnxClipEngine(path, backend=backend).clip_logits(torch.zeros(2, 2, 16, 16, 3, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])

@@ -190,7 +190,7 @@ def test_what_is_refused(engine):
     with pytest.raises(ValueError, match="times must rise"):
         ring.add(1.0, torch.zeros(2))
     for windows in ([], [0.0], [1.0, -2.0], [float("nan")], [1e9]):
-        with pytest.raises(InputError, match="one or more, each above 0"):
+        with pytest.raises(InputError, match="one or more, each from 0.01 to 3600 s"):
             RollingRecogniser(engine, windows)
 
 

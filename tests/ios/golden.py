@@ -309,7 +309,7 @@ def cropping() -> dict[str, Any]:
     return {
         "crops": [
             crop_case(seed, *sizes)
-            for seed, sizes in enumerate([(24, 17, 8, 9), (13, 31, 10, 10), (9, 7, 12, 14), (16, 16, 16, 16)])
+            for seed, sizes in enumerate([(48, 34, 16, 18), (26, 62, 20, 20), (18, 14, 24, 28), (32, 32, 32, 32)])
         ]
     }
 

@@ -441,7 +441,7 @@ def is_whole(path):
         (["--camera", "http://127.0.0.1:9/video"], "http://127.0.0.1:9/video"),
         (["--camera", "nowhere.mp4"], "nowhere.mp4: no such file"),
         (["--num-frames", "16"], "takes 4 frames"),
-        (["--window", "0"], "above 0"),
+        (["--window", "0"], "each from 0.01 to 3600 s"),
         (["--threshold", "2"], "threshold is 2.0"),
         (["--fp16", "--precision", "bf16"], "--fp16 and --precision bf16: give one of them"),
         (["--record", "out.avi"], "ends in .mp4"),

@@ -120,6 +120,24 @@ def test_packed_and_lying_members(tmp_path: Path) -> None:
         read_weights(tmp_path / "lying.pth")
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"module." * 100_000 + "a": torch.zeros(1)}, "a name in it has 700,001 letters"),
+        (
+            {"a": torch.zeros(1), "hyper_parameters": {"data": {}, "model": {"shift_div": [1] * 10**5}}},
+            r"a network with shift_div \[1, 1, 1, [1, ]{,60} and temporal_pool None",
+        ),
+    ],
+    ids=["names", "settings"],
+)
+def test_messages_stay_short(tmp_path: Path, content: dict[str, Any], reason: str) -> None:
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(InputError, match=reason) as caught:
+        read_weights(tmp_path / "x.pth")
+    assert len(str(caught.value)) < 400
+
+
 def test_honest_files_are_read(tmp_path: Path) -> None:
     """With tied weights, a parameter, half precision, settings of any kind and one list in two places."""
     weight = torch.nn.Parameter(torch.randn(4, 3))

@@ -9,7 +9,7 @@ from scoring_helpers import random_table, random_truth
 
 from egochef.errors import InputError
 from egochef.scoring.metrics import Truth, evaluate
-from egochef.scoring.submission import SLS, SubmissionSummary, check_submission, write_submission
+from egochef.scoring.submission import SLS, SubmissionSummary, check_submission, make_submission, write_submission
 from egochef.scoring.table import ScoreTable, align, take_rows
 
 LEVELS = SLS(pt=1, tl=3, td=4)
@@ -165,6 +165,27 @@ def test_what_cannot_be_submitted_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"a.json: a submission is a .zip"):
         write_submission(tmp_path / "a.json", table, LEVELS, table.narration_id)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_a_valid_zip_gets_its_name(tmp_path):
+    """1,001 nouns: action ids, verb * 1000 + noun, then mean two things, which only the check of the zip finds."""
+    path = tmp_path / "a.zip"
+    table = random_table(np.random.default_rng(0), 3)
+    summary = make_submission(path, table, LEVELS, table.narration_id, 4, 5)
+    assert summary == check_submission(path, table.narration_id, 4, 5)
+    before = path.read_bytes()
+    nouns = np.zeros((3, 1001))
+    nouns[:, [0, 1000]] = 9.0
+    wide = replace(table, noun_output=nouns)
+    with pytest.raises(InputError, match=r"a\.zip: not a valid submission\. ") as caught:
+        make_submission(path, wide, LEVELS, table.narration_id, 4, 1001)
+    assert ".part" not in str(caught.value)
+    for num_verbs, num_nouns, fault in ((5, 4, "4 verbs and 5 nouns, .* 5 and 4: .*swapped"), (4, 6, "has 4 and 6")):
+        with pytest.raises(InputError, match=fault):
+            make_submission(path, table, LEVELS, table.narration_id, num_verbs, num_nouns)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(InputError, match=r"b\.json: a submission is a \.zip"):
+        make_submission(tmp_path / "b.json", table, LEVELS, table.narration_id, 4, 5)
 
 
 @pytest.mark.parametrize("level", [-1, 6, 2.0, True, "3", None])

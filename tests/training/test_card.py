@@ -77,8 +77,9 @@ def test_the_card_of_a_toy_run(run, toy_root):
     with (run / "sessions.jsonl").open("w") as file:
         first = start_of(host="one", git_commit="abc-dirty", data=str(toy_root), num_segments={"train": 8})
         first["dataset"] = "ToyKitchen"
+        second = start_of(host="two", git_commit="abc", num_ranks=2, dataset="ToyKitchen")
         file.write(json.dumps(first) + "\n")
-        file.write(json.dumps(start_of(host="two", git_commit="abc", num_ranks=2)) + "\n{cut off")
+        file.write(json.dumps(second) + "\n{cut off")
     path = write_card(run)
     assert path == run / "MODEL_CARD.md"
     assert "model-index" not in front_matter(path), "a part of validation was scored: no score of the dataset"
@@ -138,12 +139,12 @@ def test_the_card_of_an_ek100_run(run):
 def test_the_card_of_other_data_names_no_dataset_and_no_licence(run):
     change_config(run, max_validation_segments=None)
     put_session(run)
-    change_header(run, datasets=[])
+    change_header(run, datasets=["unknown"])
     head, text = front_matter(write_card(run)), (run / "MODEL_CARD.md").read_text()
     assert not {"license", "model-index"} & set(head) and head["tags"] == ["action-recognition", "egocentric-video"]
-    assert "EPIC" not in text and "Toy" not in text and "- Dataset: not known\n" in text
+    assert "EPIC" not in text and "Toy" not in text and "- Dataset: unknown\n" in text
     assert "--data DATA" in text and "does not know this dataset" in text and "| all, top-1 |" in text
-    change_header(run, datasets=["EPIC-KITCHENS-100"], initial_weights="ek100.safetensors")
+    change_header(run, datasets=["EPIC-KITCHENS-100", "unknown"], initial_weights="ek100.safetensors")
     head, text = front_matter(write_card(run)), (run / "MODEL_CARD.md").read_text()
     assert head["license"] == "cc-by-nc-4.0" and "model-index" not in head, "what it started from counts"
     assert "started from have learned from: EPIC-KITCHENS-100" in text and "weights in `ek100.safetensors`" in text

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import multiprocessing
 import shutil
 
 import numpy as np
@@ -250,8 +251,10 @@ def test_too_many_broken_videos_stop_the_run(toy_root, tmp_path):
     folder = open_data_folder(root)
     for path in find_videos(folder, read_split(folder, "train")).values():
         path.write_bytes(b"")
+    others = multiprocessing.active_children()
     with pytest.raises(InputError, match="could not be read"):
-        train(TINY, root, tmp_path / "run")
+        train(dataclasses.replace(TINY, num_workers=1), root, tmp_path / "run")
+    assert multiprocessing.active_children() == others, "its data worker has ended with it"
 
 
 def test_random_weights_train_everything(toy_root, tmp_path):

@@ -29,6 +29,7 @@ from tiny_runs import (
 
 from egochef.errors import InputError, Stopped
 from egochef.files import write_json
+from egochef.inference.features import read_about
 from egochef.model.checkpoint import read_tensors, write_tensors
 from egochef.records import to_dict
 from egochef.training.config import load_config
@@ -140,6 +141,8 @@ def test_an_encoder_that_is_not_trained_stays_the_one_that_is_saved(config, tiny
     shutil.rmtree(run / "features", ignore_errors=True)
     train(config, toy_root, run, resume=True)
     assert_same_run(run, straight)
+    if config.feature_views:
+        assert read_about(run / "features").spec.encoder_trained_on == ("train",), "for other runs from these features"
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -181,9 +184,11 @@ def test_fewer_epochs_than_are_done_end_the_run(done, straight, toy_root, tmp_pa
         config = dataclasses.replace(SIX, epochs=1, train_on=("train", "validation"))
     progress = train(config, toy_root, run, resume=True, accept_changes=True, on_step=never)
     assert progress.finished and progress.epoch == done
-    assert sum(f"it has done {done} epochs, 1 were asked for. Nothing was trained" in said for said in caplog.messages)
-    assert load_config(run / "config.json") == dataclasses.replace(SIX, epochs=1), "the rest is what it trained by"
-    assert (run / "MODEL_CARD.md").is_file() and epochs_of(run) == ("finished", 2, 1)
+    assert sum(
+        f"{done} epochs are done, the settings ask for 1. Nothing was trained" in said for said in caplog.messages
+    )
+    assert load_config(run / "config.json") == dataclasses.replace(SIX, epochs=done), "the rest is what it trained by"
+    assert (run / "MODEL_CARD.md").is_file() and epochs_of(run) == ("finished", 2, done)
 
 
 def test_more_epochs_than_a_finished_run_did_are_trained(straight, toy_root, tmp_path):

@@ -235,7 +235,7 @@ def test_any_field_is_set_by_name():
         ("model=3", "expected NAME=VALUE with a field of the config: recipe, model"),
         ("a.b.c=3", "expected NAME=VALUE"),
         ("epochs=many", "--set: epochs is 'many', expected int"),
-        ("balance=2", "balance 2.0, expected 0 to 1"),
+        ("balance=2", "balance is 2.0, expected 0 to 1"),
     ):
         with pytest.raises(InputError, match=message):
             set_fields(TrainConfig(), [setting])

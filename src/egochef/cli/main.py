@@ -88,10 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = _run(words)
     except KeyboardInterrupt as stopped:  # a moment after the work was done
         code = _stopped(words, stopped)
-    if is_process and stop.received:  # who asks twice asks on while Python ends, and libraries are half loaded
-        logging.disable()
+    if is_process:  # how it ended is decided
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+        if stop.received:  # libraries may be half loaded, and complain
+            logging.disable()
     return code
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import egochef
 from egochef.cluster.script import Job, write_script
-from egochef.errors import InputError
+from egochef.errors import InputError, Interrupted
 from egochef.files import atomic_folder, write_json, write_text
+from egochef.stopping import held
 from egochef.training.card import COPY_ABOUT, git_commit
 
 PACKAGE = Path(egochef.__file__).resolve().parent
@@ -40,13 +41,25 @@ def submit(job: Job, *, new_code: bool = False) -> int:
     keep_code(job.code, renew=new_code)
     script = job.slurm / "job.sh"
     write_text(script, text)
-    done = subprocess.run(["sbatch", "--parsable", str(script)], capture_output=True, text=True, check=False)
+    number: int | None = None
+    try:
+        with held():  # else a job that Slurm has taken would be nobody's
+            number = _sbatch(script)
+            script.rename(job.slurm / f"job-{number}.sh")
+    except KeyboardInterrupt as stopped:
+        raise stopped if number is None else Interrupted(f"job {number} is submitted; {stopped}") from None
+    return number
+
+
+def _sbatch(script: Path) -> int:
+    """The number of the job; a script that Slurm refuses is removed."""
+    words = ["sbatch", "--parsable", str(script)]
+    # A session of its own hears no Ctrl-C.
+    done = subprocess.run(words, capture_output=True, text=True, check=False, start_new_session=True)
     if done.returncode:
         script.unlink()
         raise InputError(f"Slurm refuses the job: {_one_line(done.stderr)}. The partitions there are: sinfo")
-    number = int(done.stdout.strip().partition(";")[0])  # number;cluster where there are several
-    script.rename(job.slurm / f"job-{number}.sh")
-    return number
+    return int(done.stdout.strip().partition(";")[0])  # number;cluster where there are several
 
 
 def check_free(job: Job) -> None:
@@ -89,12 +102,19 @@ def keep_code(folder: Path, *, renew: bool = False) -> None:
     if kept.is_dir() and not renew:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_folder(kept) as copy:
-        shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"), dirs_exist_ok=True)
-        if kept.is_dir():
-            number = 1 + sum(1 for _ in folder.glob("before-*"))
-            (folder / f"before-{number}").mkdir()
-            kept.rename(folder / f"before-{number}" / "egochef")
+    aside = folder / f"before-{1 + sum(1 for _ in folder.glob('before-*'))}" / "egochef"
+    try:
+        with atomic_folder(kept) as copy:
+            shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"), dirs_exist_ok=True)
+            if kept.is_dir():
+                with held():
+                    aside.parent.mkdir()
+                    kept.rename(aside)
+    except BaseException:
+        if aside.is_dir() and not kept.exists():
+            aside.rename(kept)
+            aside.parent.rmdir()
+        raise
     write_json(folder / COPY_ABOUT, {"version": egochef.__version__, "git_commit": git_commit()})
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from egochef.errors import InputError
-from egochef.files import atomic_path, write_text
+from egochef.files import atomic_path, check_is_file, write_text
 from egochef.taxonomy import Taxonomy
 from egochef.texts import escaped, has_controls, id_fault, name_fault, quoted
 
@@ -133,7 +133,7 @@ def copy_annotations(source: Path, root: Path, participants: Sequence[str] = ())
         participants: whose segments the new folder has, for its PARTICIPANTS_FILE; empty: everybody's.
     """
     folder = root / ANNOTATION_FOLDERS[0]
-    for path in sorted(source.glob("EPIC_100_*.csv")):
+    for path in sorted(path for path in source.glob("EPIC_100_*.csv") if path.is_file()):
         copy = folder / path.name
         if not copy.is_file() or copy.read_bytes() != path.read_bytes():
             with atomic_path(copy) as temporary:
@@ -401,6 +401,7 @@ def _read_columns(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, l
         InputError: no file, not UTF-8, no header, a column missing, or a row of another length.
     """
     try:
+        check_is_file(path)
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
@@ -416,6 +417,8 @@ def _read_columns(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, l
                 yield reader.line_num, [values[place] for place in places]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file. It comes with the official EK-100 annotations.") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a readable CSV file ({error})") from None
 

@@ -359,8 +359,10 @@ class Loader:
         elif isinstance(error, EOFError | OSError):  # a batch that was under way from one that has just died
             dead = wait_for_processes([worker.sentinel for worker in workers], DEATH_S)
             pids = {worker.pid for worker in workers if worker.sentinel in dead}
-        no_files = "too many open files" in str(error).lower() or "ancdata" in str(error)
-        if not pids and "timed out" not in str(error) and not self._is_stuck and not no_files:
+        said = str(error).lower()
+        no_files = "too many open files" in said or "ancdata" in said
+        no_memory = not no_files and ("bus error" in said or "shared memory" in said or "</torch_" in said)
+        if not (pids or self._is_stuck or no_files or no_memory or "timed out" in said):
             return error
         where = " and ".join(
             f"{self._watched.dataset.name((epoch, position, index))} (process {pid})"
@@ -370,6 +372,9 @@ class Loader:
         for worker in workers:
             worker.kill()
         self._loader._iterator._shutdown_workers()  # type: ignore[union-attr]
+        if no_memory:
+            told = f"{SHARED_MEMORY}: data workers have no room there, it is full"
+            return InputError(f"{told}. {MORE_SHARED_MEMORY}, or use fewer --workers.")
         if no_files:
             return InputError(f"data workers have too many files open. {MORE_FILES} Or use fewer --workers.")
         if not pids:
@@ -378,12 +383,8 @@ class Loader:
                 f"no data for {waited_s:g} s: a worker hangs while reading {where or 'nothing'}. See whether "
                 "that file can be read (egochef doctor) and whether its disk answers."
             )
-        told = f"a data worker was killed{f' while reading {where}' if where else ''}. "
-        if "bus error" in str(error).lower() or "shared memory" in str(error).lower():
-            return InputError(
-                f"{told}Shared memory ({SHARED_MEMORY}) is full. {MORE_SHARED_MEMORY}, or use fewer --workers."
-            )
-        return InputError(told + "If the system ran out of memory, use fewer --workers.")
+        told = f"a data worker was killed{f' while reading {where}' if where else ''}"
+        return InputError(f"{told}. If the system ran out of memory, use fewer --workers.")
 
 
 def _end_workers(workers: list[BaseProcess]) -> None:

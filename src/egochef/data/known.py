@@ -11,27 +11,27 @@ import json
 from egochef.data.annotations import SPLIT_FILES, DataFolder
 from egochef.taxonomy import Taxonomy
 
-EK100, TOY = "EPIC-KITCHENS-100", "ToyKitchen"
+EK100, TOY, UNKNOWN = "EPIC-KITCHENS-100", "ToyKitchen", "unknown"
 CLASSES_SHA256 = "fe80d3eecf15adf0a9be9776ebb46f323e5c6eee5d0e9b30a320038a38f1cc6c"
 """of EK-100's verb names and noun names, as JSON"""
 IDS_SHA256 = "2a970fe6eea22ddf1f015cfdb7580356838f18d398b3ba6eb3fc5bf153342153"
 """of EK-100's narration ids of train (67,217) and of validation (9,668), each sorted, as JSON"""
 
 
-def known_dataset(folder: DataFolder) -> str | None:
-    """EK100 or TOY; None: another dataset, or a part of EK-100's annotation files.
+def known_dataset(folder: DataFolder) -> str:
+    """EK100, TOY, or UNKNOWN: another dataset, or a part of EK-100's annotation files.
 
     A data folder with few participants' videos is EK-100 all the same: its annotation files are whole.
     """
     if _is_drawn(folder.taxonomy):
         return TOY
     if _sha256([folder.taxonomy.verbs, folder.taxonomy.nouns]) != CLASSES_SHA256:
-        return None
+        return UNKNOWN
     try:
         ids = [_narration_ids(folder, split) for split in ("train", "validation")]
     except (OSError, ValueError, KeyError, csv.Error):  # whoever reads its rows tells what is wrong
-        return None
-    return EK100 if _sha256(ids) == IDS_SHA256 else None
+        return UNKNOWN
+    return EK100 if _sha256(ids) == IDS_SHA256 else UNKNOWN
 
 
 def _is_drawn(taxonomy: Taxonomy) -> bool:

@@ -233,8 +233,7 @@ def _deal(jobs: list[VideoJob], num_shards: int) -> list[list[VideoJob]]:
 
 def _start_store(data: Path, out: Path, about: StoreAbout, mine: list[VideoJob], *, is_alone: bool) -> None:
     """The store's folder with what it is made from, and without what a run that was killed left half-written."""
-    for job in mine:
-        sweep(job.arrays.parent, pattern=f".{glob.escape(job.video_id)}-*.part*", is_ours=True)
+    _sweep(mine)
     if is_alone:
         for place in (out, out / ANNOTATION_FOLDERS[0]):
             sweep(place, pattern=".*.part*", is_ours=True)
@@ -293,15 +292,25 @@ def _make(todo: list[VideoJob], num_workers: int) -> None:
         results = run_parallel(
             pack_video, todo, num_workers, name=_name, on_progress=bar.update, prepare=_use_one_thread
         )
-        for num_done, (_, (size, fault)) in enumerate(results, 1):
-            num_bytes += size
-            faults += [fault] if fault else []
-            bar.set_postfix_str(f"{num_done}/{len(todo)} videos, {num_bytes / 1e9:.2f} GB")
+        try:
+            for num_done, (_, (size, fault)) in enumerate(results, 1):
+                num_bytes += size
+                faults += [fault] if fault else []
+                bar.set_postfix_str(f"{num_done}/{len(todo)} videos, {num_bytes / 1e9:.2f} GB")
+        except InputError:
+            _sweep(todo)  # what a process that was killed had begun
+            raise
     if faults:
         raise InputError(
             f"{len(faults)} of {len(todo)} videos could not be read: {'; '.join(sorted(faults)[:MAX_SHOWN])}. "
             "Mend them (egochef doctor tells how) and run egochef prepare again: all others are kept."
         )
+
+
+def _sweep(jobs: list[VideoJob]) -> None:
+    """Remove what processes that are gone left of these videos."""
+    for job in jobs:
+        sweep(job.arrays.parent, pattern=f".{glob.escape(job.video_id)}-*.part*", is_ours=True)
 
 
 def _name(job: VideoJob) -> str:

@@ -18,7 +18,7 @@ import simplejpeg
 from egochef.data.annotations import DataFolder, Segment
 from egochef.data.store import StoreSpec, encode_jpeg
 from egochef.data.transforms import shorter_side_to
-from egochef.errors import FrameError, InputError, Stopped
+from egochef.errors import FrameError, InputError
 from egochef.parallel import advance
 from egochef.video.decode import END_TOLERANCE_S, MAX_PIXELS, VideoError, iter_at
 
@@ -189,8 +189,6 @@ def _open_extracted(place: Path, stack: ExitStack) -> tuple[set[int], Callable[[
     try:
         archive = stack.enter_context(tarfile.open(place, "r:"))  # noqa: SIM115  packed, it might unpack to anything
         members = {_number(member.name): member for member in archive}
-    except Stopped:
-        raise
     except Exception as error:  # of a damaged archive tarfile raises nearly anything
         raise FrameError(f"{place}: not a readable tar or folder ({error}). Fetch it again.") from None
 

@@ -27,7 +27,7 @@ from egochef.clip import Grid
 from egochef.data.annotations import Segment, check_annotations_kept
 from egochef.data.transforms import Cut
 from egochef.errors import FrameError, InputError
-from egochef.files import crc32_of
+from egochef.files import check_is_file, crc32_of
 from egochef.texts import id_fault, quoted
 
 FORMAT = "egochef-store"
@@ -246,6 +246,7 @@ class Store:
         else:
             while len(self._files) >= MAX_OPEN_FILES:
                 os.close(self._files.popitem(last=False)[1])
+            check_is_file(self.shard(video))
             self._files[video] = os.open(self.shard(video), os.O_RDONLY)
         return self._files[video]
 

@@ -240,7 +240,7 @@ def _are_kept(files: Sequence[Path]) -> bool:
             return True
     except InputError as error:
         log.warning("%s It is written again.", error)
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # another one may do the same
     return False
 
 

@@ -180,8 +180,10 @@ def check_digest(path: Path) -> None:
     except (OSError, ValueError) as error:
         raise InputError(f"{report}: cannot be read ({error}). Take another copy of the export.") from None
     digests = fields.get("sha256") if isinstance(fields, dict) else None
-    expected = digests.get(path.name) if isinstance(digests, dict) else None
-    if expected is not None and _digest(path) != expected:
+    if not isinstance(digests, dict):
+        return
+    expected = {digests[path.name]} if path.name in digests else set(digests.values())  # it may have been renamed
+    if _digest(path) not in expected:
         raise InputError(
             f"{path}: damaged, or not the one of its report: its SHA-256 is not the one in {report.name}. Take another "
             "copy of both, or export it again."

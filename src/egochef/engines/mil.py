@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from egochef.errors import InputError, Stopped
+from egochef.errors import InputError
 from egochef.extras import need_extra
 
 Values = Mapping[str, Any]
@@ -38,7 +38,7 @@ class MilProgram:
         function = _load(package, spec)
         try:
             self._read(package, spec, function)
-        except (InputError, Stopped):
+        except InputError:
             raise
         except Exception as error:  # of a damaged program anything may be missing
             raise InputError(f"{package}: not a whole Core ML package ({_short(error)}). Export it again.") from None
@@ -86,7 +86,7 @@ class MilProgram:
         for step in self._steps:
             try:
                 values |= step.run(values)
-            except (InputError, Stopped):
+            except InputError:
                 raise
             except Exception as error:  # what torch raises, or what is missing
                 what = f"its operation {step.op_type!r} cannot be done ({_short(error)})"

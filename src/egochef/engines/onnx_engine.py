@@ -173,8 +173,6 @@ def _open(path: Path, backend: str, precision: str, num_threads: int) -> Run:
     def run(value: np.ndarray) -> list[Tensor]:
         try:
             return [torch.from_numpy(each) for each in opened(value)]
-        except Stopped:
-            raise
         except Exception as error:  # the same, and what is no array of numbers
             raise _cannot_run(path, backend, error) from None
 

@@ -34,7 +34,7 @@ from egochef.data.annotations import Segment, check_annotations_kept
 from egochef.data.store import as_names
 from egochef.data.transforms import Augment
 from egochef.errors import InputError
-from egochef.files import crc32_of
+from egochef.files import check_is_file, crc32_of
 from egochef.model.checkpoint import read_tensors
 from egochef.records import check_bounds, shown
 
@@ -209,6 +209,7 @@ class View:
                 )
         self.row_bytes = 2 * self.shape[1] * self.shape[2]
         try:
+            check_is_file(self.path)
             with self.path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 np.lib.format.read_magic(file)

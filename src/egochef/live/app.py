@@ -135,6 +135,8 @@ def run_live(engine: Engine, source: Source, options: LiveOptions, screen: Scree
         if not capture.num_captured:
             stop.raise_if_received()
         outputs.end_recording()
+        if stop.received is not None:
+            stop.answer()
         return run.report()
 
 

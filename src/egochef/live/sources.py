@@ -165,7 +165,7 @@ def _read_picture(path: Path) -> np.ndarray:
                 what = f"has {image.width}x{image.height} pixels, expected {MAX_PIXELS:,} at most"
                 raise SourceError(str(path), what, "Scale it down.")
             return np.array(_eight_bits(ImageOps.exif_transpose(image)).convert("RGB"))
-    except (SourceError, Stopped):
+    except SourceError:
         raise
     except Exception as error:  # of a damaged file Pillow raises nearly anything
         is_other = isinstance(error, UnidentifiedImageError)

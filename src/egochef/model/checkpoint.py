@@ -55,7 +55,7 @@ class Checkpoint:
     scores: dict[str, float] = field(default_factory=dict)
     """metrics on the validation split when it was saved"""
     datasets: tuple[str, ...] = ()
-    """whose labels were seen, by the names of `data.known`; one that is not known there is not among them"""
+    """whose labels were seen, by the names of `data.known`; empty: of an older version, which did not tell"""
 
     def __post_init__(self) -> None:
         check_bounds(self, num_views=(1, MAX_VIEWS))
@@ -174,7 +174,8 @@ def read_about(path: Path, header: dict[str, Any]) -> Checkpoint:
     if missing:
         raise InputError(f"{path}: damaged header (no {missing[0]}). Train again or take another copy of the file.")
     fields = {name: header[name] for name in needed if name not in ("verbs", "nouns")}
-    fields |= {name: header[name] for name in ("held_out", "num_views", "datasets") if name in header}  # older lack some
+    later = ("held_out", "num_views", "datasets")  # older files lack some
+    fields |= {name: header[name] for name in later if name in header}
     fields["taxonomy"] = {"verbs": header["verbs"], "nouns": header["nouns"]}
     return from_dict(Checkpoint, fields, f"{path}: damaged header")
 

@@ -29,6 +29,8 @@ WRAPPERS = ("state_dict", "model")
 """keys under which training scripts put the weights"""
 PREFIXES = ("module.", "_orig_mod.", "model.", "encoder.", "backbone.", "base_model.")
 """what wrappers put before a tensor's name; any number of them, in any order"""
+MAX_NAME = 1000
+"""letters of a tensor's name"""
 SETTINGS = "hyper_parameters"
 """key under which Lightning puts a run's settings"""
 IGNORED_LIBRARIES = ("omegaconf.", "pytorch_lightning.", "lightning.", "lightning_fabric.", "mmengine.", "mmcv.")
@@ -193,8 +195,6 @@ def _unpickle(path: Path) -> Any:
         except TooLargeError as error:
             reason = f"refused: {error}"
             break
-        except Stopped:
-            raise
         except Exception:  # of a damaged file PyTorch raises nearly anything
             continue
     raise InputError(f"{path}: {reason}. Give a file that holds a state dict alone, or a .safetensors file.")
@@ -228,6 +228,8 @@ def _rename(raw: Mapping[str, Any], spellings: tuple[tuple[str, str], ...], path
     """The same entries without wrappers' prefixes, in our spelling."""
     renamed: dict[str, Any] = {}
     for name, value in raw.items():
+        if len(name) > MAX_NAME:
+            raise InputError(f"{path}: a name in it has {len(name):,} letters, expected a state dict (tensors by name)")
         own = name
         while (prefix := next((prefix for prefix in PREFIXES if own.startswith(prefix)), None)) is not None:
             own = own.removeprefix(prefix)
@@ -244,8 +246,8 @@ def _settings_of_epic(settings: Mapping[str, Any], path: Path) -> Preprocessing:
     data, network = settings["data"], settings.get("model")
     if isinstance(network, dict) and (network.get("shift_div", SHARE) != SHARE or network.get("temporal_pool")):
         raise InputError(
-            f"{path}: a network with shift_div {network.get('shift_div')} and temporal_pool "
-            f"{network.get('temporal_pool')}, expected {SHARE} and none, as the published ones have"
+            f"{path}: a network with shift_div {network.get('shift_div')!r:.60} and temporal_pool "
+            f"{network.get('temporal_pool')!r:.60}, expected {SHARE} and none, as the published ones have"
         )
     try:
         given = data["preprocessing"]
@@ -264,8 +266,8 @@ def _settings_of_epic(settings: Mapping[str, Any], path: Path) -> Preprocessing:
             num_frames=int(data["frame_count"]),
             bgr=bgr,
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
-            f"{path}: its {SETTINGS} have data of another kind than the official baselines' ({error!r}). Give a file "
-            "that holds a state dict alone."
+            f"{path}: its {SETTINGS} have data of another kind than the official baselines' ({error!r:.200}). Give a "
+            "file that holds a state dict alone."
         ) from None

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from egochef.errors import InputError, Stopped
+from egochef.errors import InputError
 from egochef.torch_files import NeedsCodeError, TooLargeError, load_torch_file
 
 log = logging.getLogger(__name__)
@@ -83,8 +83,6 @@ def read_official_scores(path: Path) -> dict[str, np.ndarray]:
         raise _unread(path, f"it names {error}") from error
     except TooLargeError as error:
         raise InputError(f"{path}: refused: {error}. Give arrays or tensors as torch.save writes them.") from error
-    except Stopped:
-        raise
     except Exception as error:  # torch and zipfile raise a dozen kinds for damaged files
         raise _unread(path, " ".join(str(error).split()) or type(error).__name__) from error
     arrays = _collect(path, content)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from egochef.errors import InputError, Stopped
+from egochef.errors import InputError
 from egochef.files import atomic_path
 from egochef.scoring.actions import top_actions
 from egochef.scoring.submission_json import (
@@ -218,7 +218,7 @@ def _read_member(path: Path, max_bytes: int) -> bytes:
             with archive.open(member) as file:
                 # In pieces: without a length, all that is packed is unpacked first, whatever file_size says.
                 return file.read(member.file_size)
-    except (InputError, Stopped):
+    except InputError:
         raise
     except Exception as error:  # zipfile and zlib raise a dozen kinds for damaged files
         reason = str(error) or type(error).__name__

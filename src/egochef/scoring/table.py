@@ -15,7 +15,7 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
-from egochef.errors import InputError, Stopped
+from egochef.errors import InputError
 from egochef.files import atomic_path
 from egochef.scoring.official import read_official_scores
 from egochef.taxonomy import ACTION_BASE
@@ -333,8 +333,6 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
             if claimed_bytes > MAX_FILE_BYTES:
                 raise InputError(f"unpacks to {claimed_bytes / 2**30:.1f} GiB, more than {MAX_FILE_BYTES >> 30}")
             return {member.filename.removesuffix(".npy"): _read_array(archive, member) for member in archive.infolist()}
-    except Stopped:
-        raise
     except Exception as error:  # numpy, zipfile and zlib raise a dozen kinds for damaged files
         reason = str(error) or type(error).__name__
         raise InputError(

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 
 import egochef
 from egochef.clip import ClipSpec
-from egochef.data.known import EK100, TOY
+from egochef.data.known import EK100, TOY, UNKNOWN
 from egochef.errors import InputError
 from egochef.files import write_text
 from egochef.model.checkpoint import BEST
@@ -87,7 +87,7 @@ def describe_start(
     num_ranks: int,
     precision: str,
     resumed_step: int,
-    dataset: str | None = None,
+    dataset: str = UNKNOWN,
     num_segments: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """What RUN/sessions.jsonl keeps of a start. Nothing in it can fail: what cannot be found out is None.
@@ -95,7 +95,7 @@ def describe_start(
     Args:
         device: of this rank; the others' are taken to be like it.
         precision: that is used, not `auto`.
-        dataset: what the data is, of `data.known`; None: it is not known.
+        dataset: what the data is, of `data.known`.
         num_segments: by split, what is trained and judged on.
     """
     machine = describe_machine()
@@ -192,7 +192,7 @@ def write_card(run: Path) -> Path:
     header = read_header(run / BEST)
     lines = list(read_log(run)) if (run / LOG).is_file() else []
     sessions = read_sessions(run)
-    dataset = next((str(session["dataset"]) for session in reversed(sessions) if session.get("dataset")), None)
+    dataset = next((str(session["dataset"]) for session in reversed(sessions) if session.get("dataset")), UNKNOWN)
     parts = (
         _front_matter(run, config, header, dataset),
         f"# {run.absolute().name}\n",
@@ -201,7 +201,7 @@ def write_card(run: Path) -> Path:
         _use(run, header, dataset),
         _data(config, header, sessions, dataset),
         _training(config, lines, sessions),
-        _limits(config, header),
+        _limits(config, header, dataset),
         _settings(config),
     )
     path = run / CARD
@@ -209,7 +209,7 @@ def write_card(run: Path) -> Path:
     return path
 
 
-def _front_matter(run: Path, config: TrainConfig, header: Header, dataset: str | None) -> str:
+def _front_matter(run: Path, config: TrainConfig, header: Header, dataset: str) -> str:
     """YAML. Every value is written as JSON, which YAML contains: no name can break it.
 
     Scores are given as those of a dataset only where that is known, and all of its validation split was scored.
@@ -226,7 +226,7 @@ def _front_matter(run: Path, config: TrainConfig, header: Header, dataset: str |
     rows += ["metrics:", "- accuracy"]
     found = _scores_of(header)
     scores = {key: found[key] for key in _score_names() if key in found}
-    if scores and dataset and not config.participants and config.max_validation_segments is None:
+    if scores and dataset != UNKNOWN and not config.participants and config.max_validation_segments is None:
         rows += ["model-index:", f"- name: {json.dumps(name)}", "  results:", "  - task:"]
         rows += ["      type: video-classification", "    dataset:", f"      name: {json.dumps(dataset)}"]
         rows += [f"      type: {json.dumps(dataset.lower())}", "      split: validation", "    metrics:"]
@@ -237,7 +237,7 @@ def _front_matter(run: Path, config: TrainConfig, header: Header, dataset: str |
 
 def _datasets(header: Header) -> list[str]:
     """Known ones that the weights have learned from."""
-    return [str(name) for name in header.fields.get("datasets", ())]
+    return [str(name) for name in header.fields.get("datasets", ()) if name != UNKNOWN]
 
 
 def _scores_of(header: Header) -> dict[str, Any]:
@@ -307,10 +307,10 @@ def _scores(header: Header, lines: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(rows)
 
 
-def _use(run: Path, header: Header, dataset: str | None) -> str:
+def _use(run: Path, header: Header, dataset: str) -> str:
     clip = from_dict(ClipSpec, header.fields.get("clip", {}), str(BEST))
     name = shlex.quote(str(run))
-    data = {TOY: "TOY", EK100: "EPIC-KITCHENS"}.get(dataset or "", "DATA")
+    data = {TOY: "TOY", EK100: "EPIC-KITCHENS"}.get(dataset, "DATA")
     mean, std = (", ".join(f"{x:g}" for x in values) for values in (clip.mean, clip.std))
     return (
         "## How to use it\n\n"
@@ -327,9 +327,9 @@ def _use(run: Path, header: Header, dataset: str | None) -> str:
     )
 
 
-def _data(config: TrainConfig, header: Header, sessions: Sequence[Mapping[str, Any]], dataset: str | None) -> str:
+def _data(config: TrainConfig, header: Header, sessions: Sequence[Mapping[str, Any]], dataset: str) -> str:
     splits = ", ".join(header.fields.get("train_on", config.train_on))
-    rows = ["## Data\n", f"- Dataset: {dataset or 'not known'}", f"- Trained on the splits: {splits}"]
+    rows = ["## Data\n", f"- Dataset: {dataset}", f"- Trained on the splits: {splits}"]
     if others := [name for name in _datasets(header) if name != dataset]:
         rows.append(f"- The weights that it started from have learned from: {', '.join(others)}")
     paths = list(dict.fromkeys(str(session["data"]) for session in sessions if session.get("data")))
@@ -423,7 +423,7 @@ def _unreadable(lines: Sequence[Mapping[str, Any]]) -> Counter[str]:
     return counts
 
 
-def _limits(config: TrainConfig, header: Header) -> str:
+def _limits(config: TrainConfig, header: Header, dataset: str) -> str:
     rows = [
         "## What it is for, and what it is not\n",
         "For research on first-person video: scoring segments whose start and end are known, and trying out what a "
@@ -448,7 +448,7 @@ def _limits(config: TrainConfig, header: Header) -> str:
             "ToyKitchen is drawn by a program: no licence comes with the data. Scores on it say nothing about "
             "EPIC-KITCHENS-100."
         )
-    if not datasets:
+    if dataset == UNKNOWN:
         rows.append(
             "EgoChef does not know this dataset: the weights are under its terms. Name it and its licence in the first "
             "lines of this card before you pass them on."

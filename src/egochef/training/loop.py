@@ -89,7 +89,7 @@ def train(
 def _why_done(out: Path, progress: Progress, config: TrainConfig) -> str:
     """Of a run that is asked to go on and has nothing left to train."""
     if progress.epoch >= config.epochs:
-        why = f"it has done {progress.epoch} epochs, {config.epochs} were asked for"
+        why = f"{progress.epoch} epochs are done, the settings ask for {config.epochs}"
     else:
         why = (
             f"no better score in {progress.epoch - progress.best_epoch} epochs, after {config.patience} it was to stop"

@@ -19,7 +19,7 @@ import torch
 from egochef.data.annotations import SPLIT_FILES, DataFolder, Segment, open_data_folder, read_split
 from egochef.data.dataset import ClipDataset
 from egochef.data.frames import open_frames
-from egochef.data.known import known_dataset
+from egochef.data.known import UNKNOWN, known_dataset
 from egochef.engines.torch_engine import TorchEngine
 from egochef.errors import InputError
 from egochef.files import sha256_of
@@ -185,7 +185,7 @@ def begin_run(
     name = ranks.from_first(name)
     if name is not None and is_done(ended := read_progress(out, name), config):
         if ranks.is_first:
-            keep_end(out, config)
+            keep_end(out, replace(config, epochs=max(config.epochs, ended.epoch)))
         return None, replace(ended, finished=True)
 
     dataset = known_dataset(folder)
@@ -198,7 +198,14 @@ def begin_run(
     engine = _build_engine(config, recogniser, about, device)
     if sources and config.feature_views:
         if ranks.is_first:
-            spec = feature_spec(engine, config.augment, seed=config.seed, initial_weights=about.initial_weights)
+            begun = _start_of(config)
+            spec = feature_spec(
+                engine,
+                config.augment,
+                seed=config.seed,
+                initial_weights=about.initial_weights,
+                encoder_trained_on=begun.train_on if begun else (),
+            )
             views, workers = config.feature_views, config.num_workers
             make_features(engine, folder, out / FEATURES, spec, *sources, num_views=views, num_workers=workers)
         ranks.from_first(True)  # the others wait here
@@ -345,21 +352,22 @@ def _check_unseen(config: TrainConfig) -> None:
 
 
 def _about(
-    config: TrainConfig, recogniser: Recogniser, folder: DataFolder, kept: FeaturesAbout | None, dataset: str | None
+    config: TrainConfig, recogniser: Recogniser, folder: DataFolder, kept: FeaturesAbout | None, dataset: str
 ) -> Checkpoint:
     """What the run's checkpoints say; whatever the encoder of kept features has seen counts too.
 
     Args:
-        dataset: of the folder, where it is known.
+        dataset: what the folder's is called, of `data.known`.
     """
     start = config.init if config.init in ("imagenet", "none") else Path(config.init).name
-    seen, datasets = set(config.train_on), {dataset} if dataset else set()
+    seen, datasets = set(config.train_on), {dataset}
     if not kept and (begun := _start_of(config)):
         seen |= set(begun.train_on)
-        datasets |= set(begun.datasets)
+        datasets |= set(begun.datasets or (UNKNOWN,))
     if kept:
         start = kept.spec.initial_weights
         seen |= set(kept.spec.encoder_trained_on)
+        datasets |= {UNKNOWN} if kept.spec.encoder_trained_on else set()  # most often it was this one
     train_on = tuple(split for split in SPLIT_FILES if split in seen)
     return Checkpoint(
         recogniser.config,

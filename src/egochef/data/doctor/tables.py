@@ -27,6 +27,7 @@ from egochef.data.annotations import (
 )
 from egochef.data.doctor.faults import Fault, error, number, some, warning
 from egochef.errors import InputError
+from egochef.files import check_is_file
 from egochef.taxonomy import ACTION_BASE, Taxonomy
 from egochef.texts import has_controls, id_fault, name_fault, quoted
 
@@ -151,6 +152,7 @@ def check_annotations(folder: Path) -> tuple[Annotations, list[Fault]]:
 def read_table(path: Path, columns: Sequence[str], faults: list[Fault]) -> Table | None:
     """A CSV file that is there, or None where nothing can be made of it."""
     try:
+        check_is_file(path)
         content = path.read_bytes()
     except OSError as reason:
         what = f"cannot be read ({reason.strerror})"

@@ -151,7 +151,6 @@ def build_index(folder: DataFolder, asked: Sequence[str] = ()) -> Index:
     if not parts:
         raise InputError(f"{folder.annotations}: no segment of {', '.join(sorted(folder.participants))} in it")
     segments = tuple(segment for part in parts.values() for segment in part)
-    _check_ids(folder, segments)
     participants, participant = _codes([segment.participant_id for segment in segments], _numbers)
     videos, video = _codes([segment.video_id for segment in segments], _numbers)
     numbers = [_numbers(segment.narration_id.removeprefix(segment.video_id)) for segment in segments]
@@ -195,20 +194,6 @@ def predictions_of(index: Index, split: str, scores: "Scores") -> Predictions:
         known = (truth != NO_CLASS) & (row >= 0)
         verdict[task] = np.where(known, (columns[task] == truth).astype(np.int8), np.int8(UNKNOWN))
     return Predictions(scores, row, columns, chances, verdict)
-
-
-def _check_ids(folder: DataFolder, segments: Sequence[Segment]) -> None:
-    ids = {segment.narration_id for segment in segments}
-    if len(ids) == len(segments):
-        return
-    seen: set[str] = set()
-    for segment in segments:
-        if segment.narration_id in seen:
-            raise InputError(
-                f"{folder.annotations}: narration_id {segment.narration_id!r} stands in two splits. Mend the files, "
-                "or choose one of them with --split."
-            )
-        seen.add(segment.narration_id)
 
 
 def _codes(names: Sequence[str], key: Callable[[str], Any] | None) -> tuple[tuple[str, ...], np.ndarray]:
