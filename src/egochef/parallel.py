@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from egochef.errors import InputError
 from egochef.limits import MORE_SHARED_MEMORY, SHARED_MEMORY
-from egochef.stopping import SIGNALS, unheard_by_children
+from egochef.stopping import SIGNALS, held, unheard_by_children
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -114,18 +114,20 @@ def run_parallel(
                     jobs[pool.submit(function, item)] = place
             pending = set(jobs)
             while pending:
-                ready, pending = wait(pending, POLL_S, FIRST_COMPLETED)
-                tell()
-                if ready or beats.value != beats_then:
-                    alive_at, beats_then = time.monotonic(), beats.value
+                with held():  # who is stopped within a lock never lets go of it
+                    ready, pending = wait(pending, POLL_S, FIRST_COMPLETED)
+                    tell()
+                    beats_now = beats.value
+                    results = [(jobs[job], job.result()) for job in ready]
+                if ready or beats_now != beats_then:
+                    alive_at, beats_then = time.monotonic(), beats_now
                 elif time.monotonic() - alive_at > stall_s:
                     at_work = ", ".join(name(items[jobs[job]]) for job in pending if job.running())
                     raise InputError(
                         f"no sign of life for {stall_s:g} s from the processes at {at_work}. Does the disk answer? "
                         "Then run it again."
                     )
-                for job in ready:
-                    yield jobs[job], job.result()
+                yield from results
         except BaseException as error:
             stop.set()
             running = [name(items[place]) for job, place in jobs.items() if not job.done() or _was_killed(job)]
