@@ -1,7 +1,5 @@
 """The command line: help, flags, faults, exit codes. A training runs in a process of its own, as a person runs it."""
 
-import contextlib
-import io
 import json
 import re
 import shutil
@@ -11,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from in_process import egochef, fails
 
 from egochef.cli.main import COMMANDS, build_parser, main
 
@@ -22,21 +21,6 @@ def process(*words):
     """`egochef` as a person runs it, in a process of its own."""
     command = [sys.executable, "-m", "egochef", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def egochef(*words):
-    """`egochef` within this process, which spares it the two seconds of importing torch: what it prints."""
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as errors:
-        assert main(list(map(str, words))) == 0, errors.getvalue()
-    return out.getvalue()
-
-
-def fails(*words, message):
-    """The command gives 1 and ends with one line that says `message`."""
-    with contextlib.redirect_stderr(io.StringIO()) as errors:
-        assert main(list(map(str, words))) == 1, errors.getvalue()
-    last = errors.getvalue().strip().splitlines()[-1]
-    assert last.startswith("egochef: ") and message in last, errors.getvalue()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ import json
 import zipfile
 
 import pytest
-from score_commands import egochef, fails, save_for, table_of
+from in_process import egochef, fails
+from score_commands import save_for, table_of
 
 from egochef.data.annotations import open_data_folder, read_split
 from egochef.model.checkpoint import BEST

@@ -77,7 +77,7 @@ def keep_config(run: Path, config: TrainConfig) -> None:
 
 
 def keep_end(run: Path, config: TrainConfig) -> None:
-    """Write into RUN/config.json when a run ends that is done and trains no further; the rest is what it trained by."""
+    """Write the epochs and patience that end a run into RUN/config.json; all else stays as it was trained."""
     keep_config(run, replace(load_config(run / CONFIG), epochs=config.epochs, patience=config.patience))
 
 
